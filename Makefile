@@ -1,0 +1,76 @@
+# Retinal-vessel segmentation: the commands. `make` alone lists them.
+
+PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3) python3)
+VENV   ?= .venv
+PY     := $(VENV)/bin/python
+PRESET ?= tiny
+
+# Threads that spin while they wait cost a busy machine dearly; no result depends on this.
+export OMP_WAIT_POLICY = PASSIVE
+
+.DEFAULT_GOAL := help
+.PHONY: help run-all test test-units test-notebooks lab import-data diff refresh tiny lint lock clean
+
+help: ## list the commands
+	@echo "Retinal-vessel segmentation notebooks. Commands:"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run-all: $(VENV)/.installed ## run the series: PRESET=tiny DATA=folder RUN=name ARGS="-p epochs 5" FRESH=1
+	@$(PY) -m retina_utils.series --preset $(PRESET) $(if $(DATA),--data "$(DATA)") \
+	  $(if $(RUN),--run "$(RUN)") $(if $(FRESH),--fresh) $(ARGS)
+
+test: test-units test-notebooks ## all tests: the package, then every notebook end to end
+
+test-units: $(VENV)/.installed ## the package's tests alone
+	$(PY) -m pytest tests
+
+# The notebooks run in a copy, just as they are, so that nothing here is touched.
+test-notebooks: $(VENV)/.installed ## every notebook end to end on the tiny data (nbval)
+	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && mkdir "$$copy/outputs" && \
+	cp -r notebooks data "$$copy" && cp tests/nbval_conftest.py "$$copy/conftest.py" && \
+	RETINA_QUIET=1 $(PY) -m pytest -p no:cacheprovider -c "$$copy/conftest.py" \
+	  --rootdir "$$copy" --nbval-lax --nbval-current-env --nbval-cell-timeout 900 --durations 5 "$$copy/notebooks"
+
+lab: $(VENV)/.installed ## open the notebooks in JupyterLab
+	$(VENV)/bin/jupyter lab notebooks/01_data.ipynb
+
+import-data: $(VENV)/.installed ## an official download into data/: DATASET=chase_db1|hrf SRC=folder-or-zip
+	@$(if $(and $(DATASET),$(SRC)),,echo 'Usage: make import-data DATASET=chase_db1 SRC=<folder or zip>' >&2; exit 2)
+	@$(PY) -m retina_utils.sources "$(DATASET)" "$(SRC)" $(ARGS)
+
+diff: $(VENV)/.installed ## readable differences of the notebooks against the last commit: REF=main~1
+	@$(VENV)/bin/nbdiff --ignore-metadata --ignore-id --ignore-details $(or $(REF),HEAD) -- notebooks
+
+refresh: $(VENV)/.installed ## run the notebooks in place: the only way their committed outputs are made
+	$(PY) tests/refresh_notebooks.py
+
+tiny: $(VENV)/.installed ## draw data/tiny again from its seed
+	$(PY) -m retina_utils.synth data/tiny --force
+
+lint: $(VENV)/.installed ## check style and formatting
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+
+lock: $(VENV)/.installed ## renew requirements.lock from pyproject.toml
+	$(PY) -m pip install --quiet uv && $(VENV)/bin/uv pip compile pyproject.toml --extra dev \
+	  --universal --python-version 3.11 --no-annotate --no-header --upgrade --output-file requirements.lock
+
+clean: ## remove what was built and run (outputs/, .venv); data/ stays
+	rm -rf outputs/* $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# Set-up happens by itself, once, and again when the pins change. TORCH_INDEX may name PyTorch's
+# CPU index (see README): it saves 4 GB of CUDA libraries where there is no GPU.
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, found: $$($(PYTHON) --version 2>&1). Say PYTHON=..." >&2; exit 1; }
+	@echo "Setting up $(VENV) (once, some minutes: PyTorch is large) ..."
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+ifdef TORCH_INDEX
+	@grep -E '^torch(vision)?==' requirements.lock | xargs $(PY) -m pip install --quiet --index-url $(TORCH_INDEX)
+	@grep -vE '^(torch|torchvision|triton|cuda-|nvidia-)' requirements.lock > $(VENV)/cpu.lock
+	@$(PY) -m pip install --quiet -r $(VENV)/cpu.lock
+else
+	@$(PY) -m pip install --quiet -r requirements.lock
+endif
+	@$(PY) -m pip install --quiet --no-deps --editable .
+	@touch $@

@@ -1,0 +1,340 @@
+"""The networks: photographs in, logits out.
+
+Nobody in this file calls sigmoid: the losses want logits, and `predict` makes probabilities.
+Both networks take any height and width: they pad inside ``forward`` and crop back.
+"""
+
+import inspect
+import io
+import itertools
+import math
+import os
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from retina_utils.images import atomic_path
+
+NORMS = {
+    "batch": nn.BatchNorm2d,
+    "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
+    "group": lambda channels: nn.GroupNorm(math.gcd(8, channels), channels),
+}
+ACTIVATIONS = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "leaky_relu": lambda: nn.LeakyReLU(inplace=True),
+}
+
+
+class CheckpointError(ValueError):
+    """A file of weights that cannot be used; the message says why and what to do."""
+
+
+class DoubleConv(nn.Sequential):
+    """Twice 3x3 convolution, norm, activation: (N, c_in, H, W) -> (N, c_out, H, W)."""
+
+    def __init__(self, c_in: int, c_out: int, norm: str = "batch", activation: str = "relu"):
+        super().__init__(
+            nn.Conv2d(c_in, c_out, kernel_size=3, padding=1),
+            pick("norm", NORMS, norm)(c_out),
+            pick("activation", ACTIVATIONS, activation)(),
+            nn.Conv2d(c_out, c_out, kernel_size=3, padding=1),
+            pick("norm", NORMS, norm)(c_out),
+            pick("activation", ACTIVATIONS, activation)(),
+        )
+
+
+class UNet(nn.Module):
+    """U-Net (Ronneberger et al., MICCAI 2015): (N, c_in, H, W) -> (N, 1, H, W) logits.
+
+    Parameters
+    ----------
+    c_in : int
+        Channels of the photograph: 1 (green) or 3.
+    widths : sequence of int
+        Channels of each level, finest first; the last level is the bottom of the U.
+        (64, 128, 256, 512) with one input channel has 7,701,825 parameters.
+    norm : "batch", "instance" or "group"
+        Normalisation after each convolution; "group" has 8 groups.
+    activation : "relu" or "leaky_relu"
+    """
+
+    architecture = "unet"
+
+    def __init__(self, c_in=1, widths=(16, 32, 64, 128), norm="batch", activation="relu"):
+        super().__init__()
+        widths = list(widths)
+        require_positive(c_in=[c_in], widths=widths)
+        self.settings = {"c_in": c_in, "widths": widths, "norm": norm, "activation": activation}
+        self.multiple = 2 ** (len(widths) - 1)  # four levels halve three times: 2**3 = 8
+
+        block = {"norm": norm, "activation": activation}
+        steps = list(itertools.pairwise(widths))  # (16, 32), (32, 64), (64, 128)
+        self.down = nn.ModuleList(DoubleConv(a, b, **block) for a, b in [(c_in, widths[0]), *steps])
+        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in steps)
+        self.fuse = nn.ModuleList(DoubleConv(2 * a, a, **block) for a, _ in steps)
+        self.head = nn.Conv2d(widths[0], 1, kernel_size=1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        height, width = image.shape[-2:]
+        x = pad_to_multiple(image, self.multiple, at_least=2 * self.multiple)
+        skips = [self.down[0](x)]  # (N, widths[0], H, W)
+        for down in self.down[1:]:
+            skips.append(down(F.max_pool2d(skips[-1], 2)))  # (N, widths[i], H/2^i, W/2^i)
+        x = skips.pop()
+        for up, fuse in zip(reversed(self.up), reversed(self.fuse), strict=True):
+            x = fuse(torch.cat([skips.pop(), up(x)], dim=1))
+        return self.head(x)[..., :height, :width]  # (N, 1, H, W) logits
+
+
+class Shrink(nn.Sequential):
+    """4x4 convolution, norm, LeakyReLU: (N, c_in, H, W) -> (N, c_out, H/2, W/2)."""
+
+    def __init__(self, c_in: int, c_out: int, norm: str | None):
+        super().__init__(
+            nn.Conv2d(c_in, c_out, kernel_size=4, stride=2, padding=1, bias=False),
+            pick("norm", NORMS, norm)(c_out) if norm else nn.Identity(),
+            nn.LeakyReLU(0.2),
+        )
+
+
+class Grow(nn.Sequential):
+    """ReLU, 4x4 transposed convolution, norm, dropout: (N, c_in, H, W) -> (N, c_out, 2H, 2W)."""
+
+    def __init__(self, c_in: int, c_out: int, norm: str, dropout: float):
+        super().__init__(
+            nn.ReLU(),
+            nn.ConvTranspose2d(c_in, c_out, kernel_size=4, stride=2, padding=1, bias=False),
+            pick("norm", NORMS, norm)(c_out),
+            nn.Dropout(dropout),
+        )
+
+
+class UNet256(nn.Module):
+    """Generator "U-Net 256" of pix2pix (Isola et al., CVPR 2017): (N, c_in, H, W) -> (N, 1, H, W).
+
+    Eight levels shrink 256 pixels to one. As in the paper, the outermost and the innermost level
+    have no normalisation (over a single pixel it would give 0), and the three innermost
+    blocks on the way up drop half of their channels' values. Logits come out: no tanh.
+
+    Parameters
+    ----------
+    c_in : int
+        Channels of the photograph.
+    base_width : int
+        Channels of the finest level; the deepest five have eight times as many.
+        64 is the paper's: 54,407,809 parameters with one input channel.
+    norm : "batch", "instance" or "group"
+    """
+
+    architecture = "unet256"
+
+    def __init__(self, c_in=1, base_width=64, norm="batch"):
+        super().__init__()
+        require_positive(c_in=[c_in], base_width=[base_width])
+        self.settings = {"c_in": c_in, "base_width": base_width, "norm": norm}
+
+        widths = [base_width * factor for factor in (1, 2, 4, 8, 8, 8, 8, 8)]
+        self.down = nn.ModuleList(
+            Shrink(a, b, norm if 0 < level < 7 else None)
+            for level, (a, b) in enumerate(itertools.pairwise([c_in, *widths]))
+        )
+        # Below the bottom of the U nothing comes from a skip; above it, half of the channels do.
+        self.up = nn.ModuleList(
+            Grow(b if level == 7 else 2 * b, a, norm, dropout=0.5 if level >= 5 else 0.0)
+            for level, (a, b) in enumerate(itertools.pairwise(widths), start=1)
+        )
+        self.head = nn.Sequential(
+            nn.ReLU(), nn.ConvTranspose2d(2 * base_width, 1, kernel_size=4, stride=2, padding=1)
+        )
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        height, width = image.shape[-2:]
+        skips = [pad_to_multiple(image, 256, at_least=256)]
+        for down in self.down:
+            skips.append(down(skips[-1]))  # H/2, H/4, ... H/256
+        x = skips.pop()
+        for up in reversed(self.up):
+            x = torch.cat([skips.pop(), up(x)], dim=1)
+        return self.head(x)[..., :height, :width]  # (N, 1, H, W) logits
+
+
+NETWORKS = {"unet": UNet, "unet256": UNet256}
+
+
+def pick(argument: str, choices: dict, value: str):
+    """The entry of ``choices`` called ``value``, or an error that lists them."""
+    if value not in choices:
+        raise ValueError(f"{argument}: unknown {value!r}; choose one of {', '.join(choices)}")
+    return choices[value]
+
+
+def require_positive(**settings: list) -> None:
+    """Raise unless each setting holds positive whole numbers, and at least one of them."""
+    for name, values in settings.items():
+        if not values or not all(isinstance(value, int) and value > 0 for value in values):
+            raise ValueError(f"{name}: expected positive whole numbers, got {values}")
+
+
+def pad_to_multiple(image: torch.Tensor, multiple: int, at_least: int) -> torch.Tensor:
+    """Repeat the last row and column until height and width are multiples of ``multiple``.
+
+    ``at_least`` keeps the deepest level of a U above one pixel, which cannot be normalised.
+    """
+    if image.ndim != 4:
+        raise ValueError(f"image: expected a tensor (N, C, H, W), got shape {tuple(image.shape)}")
+    below, right = (max(at_least, size + -size % multiple) - size for size in image.shape[-2:])
+    return F.pad(image, (0, right, 0, below), mode="replicate") if below or right else image
+
+
+def build_model(architecture: str, settings: dict) -> nn.Module:
+    """A new network, e.g. ``build_model("unet", {"widths": [16, 32, 64, 128]})``."""
+    network = pick("architecture", NETWORKS, architecture)
+    known = list(inspect.signature(network).parameters)
+    if unknown := [name for name in settings if name not in known]:
+        raise ValueError(
+            f"settings: {architecture} has no {', '.join(map(repr, unknown))}; "
+            f"it has {', '.join(known)}"
+        )
+    return network(**settings)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of trainable values in the model."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def level_table(model: nn.Module, height: int, width: int) -> list[dict]:
+    """What each stage of the network puts out for a photograph of this size, in running order.
+
+    Returns
+    -------
+    rows : list of dict
+        ``stage`` ("down 1" is the finest), ``height``, ``width``, ``channels``, ``parameters``.
+        Nothing is computed: the shapes come from a copy without values.
+    """
+    with torch.device("meta"):
+        twin = build_model(model.architecture, model.settings)
+        image = torch.zeros(1, model.settings["c_in"], height, width)
+    rows = []
+
+    def record(stage, module, _, out):
+        _, channels, high, wide = out.shape
+        size = {"height": high, "width": wide, "channels": channels}
+        rows.append({"stage": stage, **size, "parameters": count_parameters(module)})
+
+    stages = {"head": twin.head}
+    for kind in ("down", "up", "fuse"):
+        stages |= {f"{kind} {i}": m for i, m in enumerate(getattr(twin, kind, []), start=1)}
+    for stage, module in stages.items():
+        module.register_forward_hook(partial(record, stage))
+    twin(image)
+    return rows
+
+
+def receptive_field(model: UNet) -> int:
+    """Largest extent, in pixels, of the input that one output pixel of a UNet can depend on.
+
+    It counts convolutions and pooling; "instance" and "group" normalisation see the whole input.
+    """
+    halvings = len(model.settings["widths"]) - 1
+    extent = 1
+    for _ in range(halvings):  # back down the right arm: two 3x3 convolutions, then upsampling
+        extent = (extent + 4) // 2 + 1
+    extent += 4  # the bottom
+    for _ in range(halvings):  # back up the left arm: pooling, then two 3x3 convolutions
+        extent = 2 * extent + 4
+    return extent
+
+
+def save_model(path: str | os.PathLike, model: nn.Module, **facts) -> None:
+    """Write the weights and all that is needed to rebuild the model, in one step.
+
+    ``facts`` (epoch, threshold, preparation, optimiser state, ...) may hold numbers, strings,
+    tensors and lists and dicts of them: what loads again without running code from the file.
+    A crash leaves the previous file as it was.
+    """
+    require_plain(facts, "facts")
+    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    network = {"architecture": model.architecture, "settings": model.settings}
+    with atomic_path(path) as unfinished:
+        torch.save(dict(**network, weights=weights, **facts), unfinished)
+
+
+def require_plain(value, where: str) -> None:
+    """Raise a TypeError if ``value`` holds anything that `load_model` would refuse to open."""
+    if isinstance(value, (dict, list, tuple)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            require_plain(item, f"{where}[{key!r}]")
+    elif type(value) not in (bool, int, float, str, type(None), torch.Tensor):
+        raise TypeError(
+            f"{where} is a {type(value).__name__}; a checkpoint holds numbers, strings, tensors, "
+            "lists and dicts: convert it first, e.g. with float() or str()"
+        )
+
+
+def load_model(path: str | os.PathLike, device: str = "cpu") -> tuple[nn.Module, dict]:
+    """The saved model, rebuilt and in evaluation mode, and the facts saved with it."""
+    facts = read_checkpoint(path)
+    try:
+        model = build_model(facts.pop("architecture"), facts.pop("settings"))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: from another version of this code? {error}") from error
+    copy_weights(model, facts.pop("weights"), path)
+    return model.to(device).eval(), facts
+
+
+def load_weights(model: nn.Module, path: str | os.PathLike) -> dict:
+    """Load a checkpoint into a model that was built alike; returns the facts saved with it."""
+    facts = read_checkpoint(path)
+    saved = {"architecture": facts.pop("architecture"), **facts.pop("settings")}
+    built = {"architecture": model.architecture, **model.settings}
+    for name in [*saved, *built]:
+        if saved.get(name) != built.get(name):
+            raise CheckpointError(
+                f"{path}: the checkpoint holds {name} {saved.get(name)}, this model has "
+                f"{built.get(name)}; build the model alike, or let load_model(path) build it"
+            )
+    copy_weights(model, facts.pop("weights"), path)
+    return facts
+
+
+def read_checkpoint(path: str | os.PathLike) -> dict:
+    """The content of a checkpoint, on the CPU; runs no code from the file."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such checkpoint; train first (03_train), or check it")
+    data = Path(path).read_bytes()
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and pickle raise a dozen kinds for a damaged file
+        raise CheckpointError(
+            f"{path}: not a checkpoint, or cut short ({len(data)} bytes); "
+            "copy or download it again, or train anew"
+        ) from error
+    if not isinstance(content, dict) or not {"architecture", "settings", "weights"} <= set(content):
+        found = list(content)[:3] if isinstance(content, dict) else type(content).__name__
+        raise CheckpointError(
+            f"{path}: expected architecture, settings and weights, found {found}; bare weights "
+            "can be turned into a checkpoint with model.load_state_dict(...) and save_model(...)"
+        )
+    return content
+
+
+def copy_weights(model: nn.Module, weights: dict, path: str | os.PathLike) -> None:
+    """Load the tensors, or say which ones differ and how."""
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    differing = [name for name in expected | found if expected.get(name) != found.get(name)]
+    if differing:
+        first = "; ".join(
+            f"{name}: file {found.get(name, 'absent')}, model {expected.get(name, 'absent')}"
+            for name in differing[:3]
+        )
+        raise CheckpointError(
+            f"{path}: {len(differing)} tensors of the file do not fit a {model.architecture} with "
+            f"{model.settings}: {first}. Use a checkpoint of this network, or train anew"
+        )
+    model.load_state_dict(weights)

@@ -1,0 +1,107 @@
+"""From a photograph to one probability map at its own size."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from retina_utils.data import Preparation, cut, patch_grid
+from retina_utils.fov import find_fov
+from retina_utils.train import autocast, explain_memory
+
+FLIPS = ((), (-1,), (-2,), (-2, -1))
+
+
+@torch.inference_mode()
+def predict_image(
+    model: nn.Module,
+    image: np.ndarray,
+    fov: np.ndarray | None = None,
+    preparation: Preparation | None = None,
+    flips: bool = False,
+    batch_size: int = 8,
+    precision: str = "auto",
+) -> np.ndarray:
+    """The probability of vessel for every pixel of a photograph.
+
+    The photograph is cropped to its FOV and brought to the network's scale; overlapping patches
+    are predicted and averaged *as probabilities*, each weighted less towards its border where it
+    saw less around; the map returns to the photograph's own size.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Gives logits (N, 1, H, W); its device is used.
+    image : (H, W, 3) uint8
+        Any size.
+    fov : (H, W) bool, optional
+        Found in the photograph if not given.
+    preparation : Preparation
+        What the network was trained to see (see ``models.load_model``).
+    flips : bool
+        Average over the four mirror images too: four times the work, a little better.
+    batch_size : int
+        Patches at once; only speed and memory depend on it.
+    precision : str
+        "auto", "bfloat16" or "float32".
+
+    Returns
+    -------
+    probability : (H, W) float32 in [0, 1]
+        Zero outside the FOV.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"image is {image.shape} {image.dtype}; expected (H, W, 3) uint8")
+    fov = find_fov(image) if fov is None else fov
+    if fov.shape != image.shape[:2] or not fov.any():
+        raise ValueError(
+            f"fov is {fov.shape} with {int(fov.sum())} pixels inside; "
+            f"expected {image.shape[:2]} and some inside"
+        )
+    preparation = preparation or Preparation()
+    small, inside = preparation.view(image, fov)
+    mean, std = preparation.statistics(small, inside)
+    tensor = (small / np.float32(255) - mean) / std * inside
+
+    was_training = model.training
+    model.eval()
+    views = FLIPS if flips else FLIPS[:1]
+    probability = sum(
+        np.flip(_average_patches(model, np.flip(tensor, axes), preparation, batch_size, precision), axes)
+        for axes in views
+    ) / len(views)
+    model.train(was_training)
+    return preparation.frame(fov).restore(probability) * fov
+
+
+def _average_patches(
+    model: nn.Module,
+    tensor: np.ndarray,
+    preparation: Preparation,
+    batch_size: int,
+    precision: str,
+) -> np.ndarray:
+    """Weighted mean of overlapping patches: (C, H, W) float32 -> (H, W) float32 in [0, 1]."""
+    height, width = tensor.shape[-2:]
+    size = preparation.patch_size
+    device = next(model.parameters()).device
+    corners = patch_grid(height, width, size, preparation.stride)
+    weight = patch_weight(size)
+    total = np.zeros((max(height, size), max(width, size)), np.float32)
+    weights = np.zeros_like(total)
+    for start in range(0, len(corners), batch_size):
+        part = corners[start : start + batch_size]
+        patches = torch.from_numpy(np.stack([cut(tensor, *corner, size) for corner in part]))
+        patches = patches.to(device).contiguous(memory_format=torch.channels_last)
+        with explain_memory(patches.shape), autocast(device, precision):
+            logits = model(patches)
+        for (top, left), probability in zip(part, logits.float().sigmoid()[:, 0].cpu().numpy()):
+            total[top : top + size, left : left + size] += probability * weight
+            weights[top : top + size, left : left + size] += weight
+    return (total / weights)[:height, :width]
+
+
+def patch_weight(size: int) -> np.ndarray:
+    """How much each pixel of a patch counts: (size, size) float32, 1 in the middle, > 0 at edges."""
+    ramp = np.minimum(np.arange(size), np.arange(size)[::-1]) + 1.0
+    ramp = (ramp / ramp.max()).astype(np.float32)
+    return np.outer(ramp, ramp)

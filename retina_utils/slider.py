@@ -1,0 +1,286 @@
+"""Move the threshold and see what it does: a widget for JupyterLab and Colab.
+
+Nothing is recounted while the slider moves: every photograph is counted once, as a histogram of
+its probabilities, and drawn at screen size from levels that were rounded once.
+"""
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from html import escape
+
+import ipywidgets as widgets
+import matplotlib.pyplot as plt
+import numpy as np
+from PIL import Image
+
+from retina_utils import figures, metrics
+from retina_utils.figures import Case
+from retina_utils.tables import Table
+
+DISPLAY = (512, 768)  # pixels: the longer side of the picture is between these
+STEP = 0.005
+SCORES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "precision": "precision",
+    "recall": "recall",
+    "specificity": "specificity",
+}
+VIEWS = ("overlay", "error map", "vessels", "probability", "photograph")
+
+
+class ThresholdExplorer(widgets.VBox):
+    """Photographs, a threshold slider, and the scores at that threshold.
+
+    Parameters
+    ----------
+    cases : list of ``figures.Case``
+        Photographs of one split; ``vessels`` may be None for those without annotation.
+    chosen : the threshold in force, in [0, 1]
+    best : the best possible threshold on these photographs, if it may be shown
+    split : what the photographs are, for the words around the numbers
+    on_choose : function of (threshold, reason), optional
+        Called when the reader decides by eye; without it there is nothing to decide.
+
+    Everything works without a browser: ``explorer.slider.value = 0.7`` redraws ``picture`` and
+    rewrites ``numbers``.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        chosen: float,
+        best: float | None = None,
+        split: str = "validation",
+        on_choose: Callable[[float, str], None] | None = None,
+    ):
+        if not cases:
+            raise ValueError(f"cases: no {split} photograph to show; expected at least one")
+        self.cases = [Case(*case) for case in cases]
+        self.chosen, self.split, self.on_choose = chosen, split, on_choose
+        self.marks = {"usual": 0.5, "chosen": chosen} | ({} if best is None else {"best": best})
+        self.histograms = [
+            None if case.vessels is None else metrics.histogram(*case[2:]) for case in self.cases
+        ]
+        counted = [histogram for histogram in self.histograms if histogram is not None]
+        self.pooled, self.n_counted = metrics.pool(counted) if counted else None, len(counted)
+
+        super().__init__(self._build_controls())
+        self._load_case()
+        self.photograph.observe(self._load_case, "value")
+        for control in (self.zoom, self.across, self.down):
+            control.observe(self._load_window, "value")
+        for control in (self.slider, self.view, self.opacity):
+            control.observe(self._draw, "value")
+
+    # Building ------------------------------------------------------------------------------
+
+    def _build_controls(self) -> list[widgets.Widget]:
+        full = widgets.Layout(width="100%", max_width=f"{DISPLAY[1]}px")
+        wide = {"description_width": "6em"}
+        self.photograph = widgets.Dropdown(
+            options=[(case.name, index) for index, case in enumerate(self.cases)],
+            description="photograph", tooltip=f"a {self.split} photograph", style=wide,
+        )  # fmt: skip
+        self.view = widgets.ToggleButtons(
+            options=VIEWS,
+            tooltips=[f"show the {view}" for view in VIEWS],
+            style={"button_width": "auto"},
+        )
+        self.slider = widgets.FloatSlider(
+            self.chosen, min=0, max=1, step=STEP, readout=False, layout=full,
+            tooltip="threshold: pixels at least this probable are vessels",
+        )  # fmt: skip
+        self.slider.add_class("threshold-slider")
+        self.jumps = [self._jump_button(name, value) for name, value in self.marks.items()]
+        percent = {"min": 0, "max": 1, "step": 0.02, "readout_format": ".0%", "style": wide}
+        percent["layout"] = {"width": "252px"}
+        self.opacity = widgets.FloatSlider(
+            0.8, description="tint", tooltip="strength of the tint in the overlay", **percent
+        )
+        self.zoom = widgets.Dropdown(
+            options=[(f"{n}×", n) for n in (1, 2, 4, 8)], description="zoom",
+            tooltip="enlarge a part of the photograph", style=wide, layout={"width": "12.5em"},
+        )  # fmt: skip
+        percent["readout"] = False
+        self.across = widgets.FloatSlider(
+            0.5, description="left–right", tooltip="move the part across", **percent
+        )
+        self.down = widgets.FloatSlider(
+            0.5, description="up–down", tooltip="move the part up or down", **percent
+        )
+        self.picture = widgets.Image(format="jpeg", layout=full)
+        self.key = widgets.HTML(layout={"height": "2em"})
+        self.numbers, self.status = widgets.HTML(), widgets.HTML()
+        track = widgets.VBox([self.slider, widgets.HTML(self._ticks(), layout=full)], layout=full)
+        return [
+            widgets.HBox([self.photograph, self.zoom]),
+            self.view,
+            self.picture,
+            self.key,
+            track,
+            widgets.HBox(self.jumps, layout={"flex_flow": "row wrap"}),
+            self.numbers,
+            widgets.HBox([self.opacity, self.across, self.down], layout={"flex_flow": "row wrap"}),
+            *self._build_choice(),
+        ]
+
+    def _build_choice(self) -> list[widgets.Widget]:
+        """The reason, the button and what came of it; nothing without ``on_choose``."""
+        wide = {"description_width": "6em"}
+        self.reason = widgets.Text(
+            placeholder="why this one? (kept with the choice)", description="reason",
+            tooltip="a sentence that says why", style=wide, layout={"width": "560px"},
+        )  # fmt: skip
+        self.choose = widgets.Button(
+            description="use this threshold", tooltip="keep this threshold, chosen by eye",
+            layout={"width": "auto"},
+        )  # fmt: skip
+        self.choose.on_click(self._choose)
+        if self.on_choose is None:
+            return []
+        if self.split == "test":
+            self.status.value = "A threshold chosen on test photographs flatters their scores."
+        return [widgets.HBox([self.reason, self.choose]), self.status]
+
+    def _jump_button(self, name: str, value: float) -> widgets.Button:
+        button = widgets.Button(
+            description=f"{name} {value:.3g}", tooltip=f"go to the {name} threshold",
+            layout={"width": "auto"},
+        )  # fmt: skip
+        button.on_click(lambda _: setattr(self.slider, "value", value))
+        return button
+
+    def _ticks(self) -> str:
+        """Marks under the track, where their thresholds are; a close neighbour goes below."""
+        ticks, lines, row, last = [], 1, 0, -1.0
+        for name, value in sorted(self.marks.items(), key=lambda mark: mark[1]):
+            row = row + 1 if value - last < 0.12 else 0
+            last, lines = value, max(lines, row + 1)
+            ticks.append(
+                f'<span style="position:absolute;left:{value:.2%};top:{1.2 * row:.1f}em;'
+                f'transform:translateX(-50%);white-space:nowrap">▴ {escape(name)}</span>'
+            )
+        style = f"position:relative;margin:0 8px;height:{1.2 * lines:.1f}em;font-size:11px"
+        return f'<div aria-hidden="true" style="{style};line-height:1.2em">{"".join(ticks)}</div>'
+
+    # Drawing -------------------------------------------------------------------------------
+
+    def _load_case(self, _change=None) -> None:
+        """Round the probabilities of the photograph to 16 bits, once."""
+        self.case = self.cases[self.photograph.value]
+        self.levels = metrics.to_levels(np.where(self.case.fov, self.case.probability, 0))
+        self.levels = self.levels.astype(np.uint16)
+        self._load_window()
+
+    def _load_window(self, _change=None) -> None:
+        """Cut out the visible part; what the threshold does not change is resized here."""
+        zoom, shape = self.zoom.value, self.case.fov.shape
+        self.across.disabled = self.down.disabled = zoom == 1
+        sides = tuple(max(n // zoom, 1) for n in shape)
+        at = (self.down.value, self.across.value)
+        centre = [sides[axis] / 2 + at[axis] * (shape[axis] - sides[axis]) for axis in (0, 1)]
+        self.window = figures.window_at(shape, sides, centre)
+        self.size = figures.fit(sides, screen_pixels(max(shape)))
+        self.fov, self.window_levels = self.case.fov[self.window], self.levels[self.window]
+        self.small_photograph = figures.shrink(self.case.image[self.window], self.size)
+        self._draw()
+
+    def _draw(self, _change=None) -> None:
+        buffer = io.BytesIO()
+        Image.fromarray(self._view()).save(buffer, format="JPEG", quality=85)
+        self.picture.value = buffer.getvalue()
+        self.key.value = self._key()
+        self.numbers.value = self._numbers()
+
+    @property
+    def threshold(self) -> float:
+        """Where the slider stands; within half a step of a mark, exactly the mark's threshold.
+
+        A browser rounds what it shows to whole steps, and would turn 0.4317 into 0.43.
+        """
+        value = self.slider.value
+        mark = min(self.marks.values(), key=lambda mark: abs(mark - value))
+        return mark if abs(mark - value) <= STEP / 2 else value
+
+    def _view(self) -> np.ndarray:
+        """The visible part in the chosen view: (h, w, 3) uint8 at screen size."""
+        view, vessels = self.view.value, self.case.vessels
+        if view == "photograph":
+            return self.small_photograph
+        if view == "probability":
+            colours = plt.get_cmap(figures.PROBABILITY_MAP)(np.linspace(0, 1, 256), bytes=True)
+            grey = np.right_shift(self.window_levels, 8).astype(np.uint8)
+            return colours[figures.shrink(grey, self.size), :3]
+        predicted = self.window_levels >= metrics.lowest_level(self.threshold)
+        if view == "overlay":
+            found = predicted & self.fov
+            return figures.overlay(
+                self.small_photograph, found, opacity=self.opacity.value, size=self.size
+            )
+        # Without an annotation, "vessels" and "error map" are the same: all that was found.
+        truth = predicted if view == "vessels" or vessels is None else vessels[self.window]
+        return figures.error_map(predicted, truth, self.fov, self.size)
+
+    def _key(self) -> str:
+        """The names of the colours of the error map, and a word where it cannot be drawn."""
+        if self.case.vessels is None:
+            return "This photograph has no annotation: no scores, and an error map without errors."
+        if self.view.value != "error map":
+            return ""
+        box = '<span style="background:{};border:1px solid {};padding:0 .5em">&nbsp;</span> {}'
+        names = figures.ERROR_COLOURS.items()
+        return " &ensp; ".join(box.format(colour, figures.GREY, name) for name, colour in names)
+
+    def _numbers(self) -> str:
+        """The scores of this photograph and of the whole split, as an HTML table."""
+        histograms = {
+            self.case.name: self.histograms[self.photograph.value],
+            f"{self.n_counted} {self.split} photographs, pooled": self.pooled,
+        }
+        rows = [
+            {"": name} | metrics.scores(metrics.confusion_at(histogram, self.threshold))
+            for name, histogram in histograms.items()
+            if histogram is not None
+        ]
+        caption = f"threshold {self.threshold:.3f}, inside the field of view"
+        return Table(rows, {"": "", **SCORES}, caption=caption)._repr_html_()
+
+    # Choosing and keeping ------------------------------------------------------------------
+
+    def _choose(self, _button=None) -> None:
+        """Hand the threshold and its reason on, and say that an eye made the choice."""
+        threshold, reason = self.threshold, self.reason.value.strip()
+        if not reason:
+            self.status.value = "<b>Not kept.</b> Write the reason first."
+            return
+        try:
+            self.on_choose(threshold, reason)
+        except (OSError, ValueError) as error:  # a widget's errors would be seen by nobody
+            self.status.value = f"<b>Not kept:</b> {escape(str(error))}"
+            return
+        words = f"chosen by eye on {self.split} photographs: {reason}"
+        self.status.value = f"<b>Threshold {threshold:.3f}</b>, {escape(words)}"
+
+    def _repr_mimebundle_(self, **options) -> dict:
+        """The widget, and for readers without a kernel a figure with three thresholds."""
+        low, high = max(self.chosen - 0.3, 0.05), min(self.chosen + 0.3, 0.95)
+        steps = {"low": low, "chosen": self.chosen, "high": high}
+        with plt.ioff():
+            fig = figures.plot_three_thresholds(self.case, steps)
+        still = base64.b64encode(figures.encode(fig)).decode()
+        plt.close(fig)
+        words = f"ThresholdExplorer: {len(self.cases)} {self.split} photographs; needs a kernel"
+        return super()._repr_mimebundle_(**options) | {"image/jpeg": still, "text/plain": words}
+
+
+def screen_pixels(longest: int) -> int:
+    """The longer side of the picture, 512 to 768, for a photograph ``longest`` pixels long.
+
+    Large photographs are reduced by a whole number, which is several times faster.
+    """
+    smallest, largest = DISPLAY
+    if longest > 1.5 * largest:
+        return longest // -(-longest // largest)
+    return min(max(longest, smallest), largest)

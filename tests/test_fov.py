@@ -1,0 +1,245 @@
+"""Finding the field of view on drawn discs, and bringing photographs to one scale and back."""
+
+import io
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.transform import downscale_local_mean
+
+from retina_utils.fov import Frame, find_fov, frame_of
+
+
+def circle(height=480, width=500, radius=210, cy=240, cx=250):
+    """(H, W) bool disc."""
+    y, x = np.ogrid[:height, :width]
+    return np.hypot(y + 0.5 - cy, x + 0.5 - cx) < radius
+
+
+def photograph(disc, colour=(170, 70, 30), noise=3):
+    """A retina-coloured disc with a vignette and sensor noise on black."""
+    rng = np.random.default_rng(0)
+    x = np.linspace(0.6, 1, disc.shape[1])
+    image = disc[..., None] * np.array(colour) * x[:, None]
+    return (image + rng.normal(0, noise, image.shape)).clip(0, 255).astype(np.uint8)
+
+
+def jpeg(image, quality):
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file))
+
+
+def iou(a, b):
+    return (a & b).sum() / (a | b).sum()
+
+
+def test_a_disc_on_black_is_found():
+    disc = circle()
+    found = find_fov(photograph(disc))
+    assert found.dtype == bool and found.shape == disc.shape
+    assert iou(found, disc) > 0.99
+
+
+def test_a_disc_cut_off_at_the_top_and_bottom_keeps_its_sides():
+    disc = circle(height=300, radius=220, cy=150)
+    assert iou(find_fov(photograph(disc)), disc) > 0.99
+
+
+def test_a_disc_off_centre_and_cut_off_on_one_side_is_found():
+    disc = circle(cx=150)
+    assert iou(find_fov(photograph(disc)), disc) > 0.99
+
+
+def test_straight_black_bars_are_not_part_of_the_fov():
+    disc = circle()
+    disc[:90] = disc[400:] = False
+    assert iou(find_fov(photograph(disc)), disc) > 0.99
+
+
+@pytest.mark.parametrize("value", [(0, 0, 0), (170, 70, 30)], ids=["notch", "tab"])
+def test_a_notch_or_tab_on_the_rim_does_not_bend_the_circle(value):
+    disc = circle()
+    image = photograph(disc)
+    image[220:260, 0 if any(value) else 30 : 55] = value
+    found = find_fov(image)
+    assert iou(found, disc) > 0.99
+    assert not found[240, 30] and found[240, 50]
+
+
+def test_a_text_label_in_the_corner_is_not_part_of_the_fov():
+    disc = circle()
+    image = photograph(disc)
+    image[5:25, 5:120:3] = 255
+    found = find_fov(image)
+    assert iou(found, disc) > 0.99
+    assert not found[:25, :120].any()
+
+
+@pytest.mark.parametrize("colour", [(230, 220, 255), (90, 20, 140)], ids=["bright", "purple"])
+def test_a_coloured_rim_belongs_to_the_fov(colour):
+    disc = circle()
+    image = photograph(disc)
+    image[disc & ~circle(radius=195)] = colour
+    assert iou(find_fov(image), disc) > 0.99
+
+
+def test_dark_photographs_and_noise_in_the_surround_are_coped_with():
+    disc = circle()
+    assert iou(find_fov(jpeg(photograph(disc, (30, 12, 5), noise=1), 40)), disc) > 0.98
+    assert iou(find_fov(jpeg(photograph(disc), 10)), disc) > 0.98
+    raised = (photograph(disc) * 0.8 + 30).astype(np.uint8)
+    assert iou(find_fov(raised), disc) > 0.99
+
+
+def test_a_side_that_fades_into_the_surround_is_completed_by_the_circle():
+    disc = circle()
+    fade = np.clip(np.linspace(0, 2, disc.shape[1]), 0.05, 1)
+    image = (photograph(disc, noise=0) * fade[:, None]).astype(np.uint8)
+    assert iou(find_fov(image), disc) > 0.97
+
+
+@pytest.mark.parametrize("channel", [0, 1])
+def test_grey_and_single_channel_photographs_are_read(channel):
+    disc = circle()
+    grey = photograph(disc)[..., 0]
+    assert iou(find_fov(grey), disc) > 0.99
+    single = np.zeros((*grey.shape, 3), np.uint8)
+    single[..., channel] = grey
+    assert iou(find_fov(single), disc) > 0.99
+
+
+def test_without_a_dark_surround_the_fov_is_the_whole_image():
+    everywhere = np.ones((300, 400), bool)
+    assert find_fov(photograph(everywhere)).all()
+    y, x = np.ogrid[-1:1:300j, -1:1:400j]
+    vignette = (photograph(everywhere) * np.exp(-(y**2 + x**2))[..., None]).astype(np.uint8)
+    assert find_fov(vignette).all()
+
+
+def test_black_corners_alone_are_enough_to_find_the_circle():
+    disc = circle()[65:415, 75:425]
+    assert 0.9 < disc.mean() < 0.99
+    assert iou(find_fov(photograph(disc)), disc) > 0.99
+
+
+def test_a_squeezed_disc_is_an_ellipse_and_found_as_one():
+    squeezed = np.asarray(Image.fromarray(photograph(circle())).resize((500, 320)))
+    found = find_fov(squeezed)
+    y, x = np.ogrid[:320, :500]
+    ellipse = ((x - 249.5) / 210) ** 2 + ((y - 159.5) / 140) ** 2 < 1
+    assert iou(found, ellipse) > 0.98
+
+
+@pytest.mark.parametrize("size", [64, 32])
+def test_very_small_photographs_work(size):
+    disc = circle(size, size, 0.42 * size, size / 2, size / 2)
+    assert iou(find_fov(photograph(disc)), disc) > 0.9
+
+
+def test_a_large_photograph_takes_little_time_and_keeps_a_fine_edge():
+    disc = circle(2336, 3504, 1630, 1168, 1757)
+    image = np.zeros((*disc.shape, 3), np.uint8)
+    image[disc] = (170, 70, 30)
+    start = time.process_time()
+    found = find_fov(image)
+    assert time.process_time() - start < 2  # 0.3 s on an idle core
+    assert iou(found, disc) > 0.995
+
+
+def test_a_black_image_is_refused():
+    with pytest.raises(ValueError, match="95 % of the pixels are darker"):
+        find_fov(np.zeros((100, 100, 3), np.uint8))
+
+
+def test_scattered_bright_spots_are_refused():
+    spots = sum(circle(300, 400, 25, 150, 35 + 65 * k) for k in range(6)).astype(bool)
+    with pytest.raises(ValueError, match="neither a disc nor one compact region"):
+        find_fov(photograph(spots, noise=0))
+
+
+def test_anything_but_bytes_is_refused():
+    with pytest.raises(ValueError, match="float64"):
+        find_fov(np.zeros((100, 100, 3)))
+
+
+# --- Frames ------------------------------------------------------------------------------------
+
+
+def vessels_on(disc):
+    """Curved lines 4 to 9 pixels wide, as (H, W) bool."""
+    y, x = np.ogrid[: disc.shape[0], : disc.shape[1]]
+    lines = [np.abs(y - c - 30 * np.sin(x / 60)) < w for c, w in ((90, 2), (200, 3), (330, 4.5))]
+    return disc & (lines[0] | lines[1] | lines[2] | (np.abs(x - y) < 3))
+
+
+def test_the_native_frame_only_crops():
+    disc = circle()
+    frame = frame_of(disc)
+    image = photograph(disc)
+    assert frame == Frame((480, 500), (30, 450), (40, 460), (420, 420))
+    np.testing.assert_array_equal(frame.view(image), image[30:450, 40:460])
+    vessels = vessels_on(disc)
+    np.testing.assert_array_equal(frame.restore(frame.view(vessels).astype(np.float32)), vessels)
+
+
+def test_the_diameter_is_the_larger_side_of_a_disc_cut_off_at_the_top_and_bottom():
+    frame = frame_of(circle(height=300, radius=220, cy=150), diameter=220)
+    assert frame.size == (150, 220)
+    assert frame.view(np.zeros((300, 500, 3), np.uint8)).shape == (150, 220, 3)
+
+
+@pytest.mark.parametrize("diameter", [250, 300, 389, 600, 1000])
+def test_resampling_keeps_the_area_of_the_vessels(diameter):
+    disc = circle()
+    vessels, frame = vessels_on(disc), frame_of(disc, diameter)
+    view = frame.view(vessels)
+    assert view.dtype == bool and view.shape == (diameter, diameter)
+    assert view.mean() == pytest.approx(vessels[30:450, 40:460].mean(), rel=0.04)
+
+
+@pytest.mark.parametrize(("diameter", "least"), [(300, 0.95), (389, 0.97), (600, 0.99)])
+def test_a_perfect_vessel_map_survives_the_way_there_and_back(diameter, least):
+    disc = circle()
+    vessels, frame = vessels_on(disc), frame_of(disc, diameter)
+    restored = frame.restore(frame.view(vessels).astype(np.float32)) >= 0.5
+    dice = 2 * (restored & vessels).sum() / (restored.sum() + vessels.sum())
+    assert dice > least
+
+
+def test_a_bool_map_is_averaged_over_area_as_scikit_image_does_it():
+    vessels = np.random.default_rng(0).random((90, 120)) < 0.4
+    frame = Frame((90, 120), (0, 90), (0, 120), (30, 40))
+    np.testing.assert_array_equal(frame.view(vessels), downscale_local_mean(vessels, (3, 3)) >= 0.5)
+
+
+def test_a_photograph_is_anti_aliased_when_it_shrinks():
+    stripes = np.zeros((400, 400), np.uint8)
+    stripes[::2] = 200  # one pixel wide: picking single pixels would give 0 or 200
+    view = Frame((400, 400), (0, 400), (0, 400), (130, 130)).view(stripes)
+    assert np.abs(view[2:-2].astype(int) - 100).max() < 15
+
+
+def test_what_is_restored_stays_a_probability_and_is_zero_outside_the_crop():
+    frame = frame_of(circle(), diameter=97)
+    probability = np.random.default_rng(0).integers(0, 2, (97, 97)).astype(np.float64)
+    restored = frame.restore(probability)
+    assert restored.dtype == np.float32 and restored.shape == (480, 500)
+    assert restored.min() == 0 and restored.max() == 1
+    restored[30:450, 40:460] = 0
+    assert not restored.any()
+
+
+def test_frames_refuse_what_does_not_fit():
+    frame = frame_of(circle(), diameter=100)
+    with pytest.raises(ValueError, match="frame's photograph"):
+        frame.view(np.zeros((10, 10), bool))
+    with pytest.raises(TypeError, match="float32"):
+        frame.view(np.zeros((480, 500), np.float32))
+    with pytest.raises(ValueError, match=r"\(100, 100\)"):
+        frame.restore(np.zeros((480, 500), np.float32))
+    with pytest.raises(ValueError, match="at least one True"):
+        frame_of(np.zeros((5, 5), bool))
+    with pytest.raises(ValueError, match="-1"):
+        frame_of(circle(), diameter=-1)

@@ -1,0 +1,313 @@
+"""Metrics equal scikit-learn's inside the field of view, and are nan where nothing is defined."""
+
+import doctest
+import math
+import time
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+from skimage.morphology import thin
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    f1_score,
+    jaccard_score,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
+from sklearn.metrics import precision_recall_curve as sklearn_pr_curve
+from sklearn.metrics import roc_curve as sklearn_roc_curve
+
+from retina_utils import metrics
+
+SKLEARN = {
+    "dice": f1_score,
+    "iou": jaccard_score,
+    "precision": precision_score,
+    "recall": recall_score,
+    "accuracy": accuracy_score,
+}
+
+
+def blobs(seed, share=0.2, size=(80, 90), sigma=2):
+    field = gaussian_filter(np.random.default_rng(seed).normal(size=size), sigma)
+    return field > np.quantile(field, 1 - share)
+
+
+@pytest.fixture
+def photograph():
+    """Probability (float32, not rounded to 16 bits), vessels, fov."""
+    rng = np.random.default_rng(0)
+    vessels, fov = blobs(0), np.ones((80, 90), bool)
+    fov[:, :25] = False
+    noise = rng.normal(0.3 + 0.3 * vessels, 0.2)
+    return np.clip(noise, 0, 1).astype(np.float32), vessels, fov
+
+
+def quantised(probability):
+    return (np.rint(probability * 65535) / 65535).astype(np.float32)
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.77])
+def test_scores_equal_sklearns_inside_the_fov(photograph, threshold):
+    probability, vessels, fov = photograph
+    predicted = metrics.decide(probability, threshold)
+    from_maps = metrics.confusion(predicted, vessels, fov)
+    assert from_maps == metrics.confusion_at(metrics.histogram(*photograph), threshold)
+    scores = metrics.scores(from_maps)
+    for name, score in SKLEARN.items():
+        assert scores[name] == pytest.approx(score(vessels[fov], predicted[fov]), abs=1e-12)
+    specificity = recall_score(vessels[fov], predicted[fov], pos_label=False)
+    assert scores["specificity"] == pytest.approx(specificity, abs=1e-12)
+
+
+@pytest.mark.parametrize(("prepare", "tolerance"), [(quantised, 1e-12), (np.asarray, 1e-4)])
+def test_areas_equal_sklearns_inside_the_fov(photograph, prepare, tolerance):
+    probability, vessels, fov = prepare(photograph[0]), *photograph[1:]
+    found = metrics.evaluate(metrics.histogram(probability, vessels, fov), threshold=0.5)
+    auc = roc_auc_score(vessels[fov], probability[fov])
+    ap = average_precision_score(vessels[fov], probability[fov])
+    assert found["auc"] == pytest.approx(auc, abs=tolerance)
+    assert found["ap"] == pytest.approx(ap, abs=tolerance)
+
+
+def test_curves_equal_sklearns_point_for_point(photograph):
+    probability, vessels, fov = quantised(photograph[0]), *photograph[1:]
+    histogram = metrics.histogram(probability, vessels, fov)
+    fpr, tpr, _ = sklearn_roc_curve(vessels[fov], probability[fov], drop_intermediate=False)
+    np.testing.assert_allclose(metrics.roc_curve(histogram), [fpr, tpr], atol=1e-12)
+    precision, recall, _ = sklearn_pr_curve(vessels[fov], probability[fov])
+    np.testing.assert_allclose(
+        metrics.pr_curve(histogram), [recall[::-1], precision[::-1]], atol=1e-12
+    )
+
+
+def test_the_table_of_all_thresholds_repeats_the_single_ones(photograph):
+    histogram = metrics.histogram(*photograph)
+    table = metrics.curves(histogram)
+    for level in (0, 1, 20_000, 32_767, 50_000, 65_535):
+        single = metrics.scores(metrics.confusion_at(histogram, table["threshold"][level]))
+        assert single == pytest.approx({k: table[k][level] for k in single}, nan_ok=True)
+
+
+def test_pixels_outside_the_fov_change_nothing(photograph):
+    probability, vessels, fov = photograph
+    predicted = probability >= 0.5
+    flipped = np.where(fov, probability, np.nan), vessels ^ ~fov, fov
+    for one, other in zip(metrics.histogram(*photograph), metrics.histogram(*flipped), strict=True):
+        assert np.array_equal(one, other)
+    for measure in (metrics.confusion, metrics.cldice):
+        assert measure(predicted ^ ~fov, vessels ^ ~fov, fov) == measure(predicted, vessels, fov)
+
+
+def test_pooled_counts_are_sums_of_counts(photograph):
+    probability, vessels, fov = photograph
+    histograms = [metrics.histogram(p, vessels, fov) for p in (probability, 1 - probability)]
+    pooled = metrics.confusion_at(metrics.pool(histograms), 0.4)
+    single = [metrics.confusion_at(h, 0.4) for h in histograms]
+    assert pooled == {key: sum(counts[key] for counts in single) for key in pooled}
+    with pytest.raises(ValueError, match="nothing to pool"):
+        metrics.pool([])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("threshold_dtype", [np.float32, np.float64, float])
+def test_a_probability_equal_to_the_threshold_is_a_vessel_at_every_level(dtype, threshold_dtype):
+    levels = np.arange(metrics.LEVELS)
+    probability = (levels / 65535).astype(dtype)[None]
+    everything = np.ones_like(probability, bool)
+    histogram = metrics.histogram(probability, everything, everything)
+    assert (histogram.vessel == 1).all()
+    for level in [0, 1, 2, *range(3, 65_533, 7), 65_533, 65_534, 65_535]:
+        threshold = threshold_dtype(level / 65535)
+        assert metrics.lowest_level(threshold) == level
+    for level in (0, 1, 27_001, 65_535):
+        threshold = threshold_dtype(level / 65535)
+        assert metrics.confusion_at(histogram, threshold)["fn"] == level
+        assert np.count_nonzero(~metrics.decide(probability, threshold)) == level
+
+
+@pytest.mark.parametrize("threshold", [0.5, 1 / 3, 0.1234, 1e-6, 0.9999999])
+def test_a_threshold_between_levels_keeps_the_levels_above_it(threshold):
+    probability = np.arange(metrics.LEVELS)[None] / 65535
+    everything = np.ones_like(probability, bool)
+    histogram = metrics.histogram(probability, everything, everything)
+    expected = np.count_nonzero(probability >= threshold)
+    assert metrics.confusion_at(histogram, threshold)["tp"] == expected
+
+
+def test_threshold_0_takes_all_and_1_only_certainty():
+    probability = np.array([[0.0, 0.5, 0.99999, 1.0]])
+    assert metrics.decide(probability, 0).tolist() == [[True, True, True, True]]
+    # 0.99999 is nearer to 65534 / 65535 than to 1.
+    assert metrics.decide(probability, 1).tolist() == [[False, False, False, True]]
+    for threshold in (-0.1, 1.1, math.nan):
+        with pytest.raises(ValueError, match="threshold must be in"):
+            metrics.decide(probability, threshold)
+
+
+def of_levels(vessel, background):
+    """Histogram from {level: count}."""
+    counts = np.zeros((2, metrics.LEVELS), np.int64)
+    for row, levels in zip(counts, (vessel, background), strict=True):
+        for level, count in levels.items():
+            row[level] = count
+    return metrics.Histogram(*counts)
+
+
+def test_the_best_threshold_is_the_middle_of_the_plateau():
+    separable = of_levels({40_000: 10}, {20_000: 90})
+    # Levels 20001 to 40000 are all perfect.
+    assert metrics.best_threshold(separable) == 30_000 / 65535
+    overlapping = of_levels({10_000: 5, 40_000: 10}, {20_000: 90})
+    assert metrics.best_threshold(overlapping, by="iou") == 30_000 / 65535
+    assert metrics.best_threshold(overlapping, by="recall") == 5_000 / 65535
+
+
+def test_the_best_threshold_of_two_plateaus_is_inside_the_longer_one():
+    histogram = of_levels({100: 1, 60_000: 1}, {0: 9, 100: 1, 50_000: 1})
+    # Dice is 4 / 6 from level 1 to 100, 2 / 4 up to 50000, and 2 / 3 up to 60000.
+    assert metrics.best_threshold(histogram) == 55_000 / 65535
+
+
+def test_no_threshold_is_best_without_vessels_or_by_an_unknown_score():
+    with pytest.raises(ValueError, match="no vessel"):
+        metrics.best_threshold(of_levels({}, {5: 7}))
+    with pytest.raises(ValueError, match="'auc'; choose one of dice, iou, precision, recall"):
+        metrics.best_threshold(of_levels({5: 7}, {5: 7}), by="auc")
+
+
+def test_what_is_undefined_is_nan():
+    nothing = metrics.evaluate(of_levels({}, {0: 5}), threshold=0.5)
+    undefined = {key for key, value in nothing.items() if math.isnan(value)}
+    assert undefined == {"dice", "iou", "precision", "recall", "auc", "ap"}
+    assert nothing["accuracy"] == nothing["specificity"] == 1.0
+    only_vessels = metrics.evaluate(of_levels({9: 5}, {}), threshold=0)
+    assert {key for key, value in only_vessels.items() if math.isnan(value)} == {
+        "specificity",
+        "auc",
+    }
+
+
+def test_a_summary_has_mean_and_sample_deviation_and_leaves_nan_out():
+    rows = [{"name": "a", "dice": 0.5, "auc": math.nan}, {"name": "b", "dice": 0.7, "auc": 0.9}]
+    summary = metrics.summarise(rows)
+    assert summary["n"] == 2
+    assert summary["mean"] == pytest.approx({"dice": 0.6, "auc": 0.9})
+    assert summary["sd"]["dice"] == pytest.approx(np.std([0.5, 0.7], ddof=1))
+    assert math.isnan(summary["sd"]["auc"])
+    with pytest.raises(ValueError, match="nothing to summarise"):
+        metrics.summarise([])
+
+
+def test_wrong_arrays_are_refused_by_name(photograph):
+    probability, vessels, fov = photograph
+    refusals = [
+        (
+            (probability, vessels.astype(np.uint8), fov),
+            TypeError,
+            "vessels must be bool, got uint8",
+        ),
+        ((probability, vessels, fov * 1.0), TypeError, "fov must be bool, got float64"),
+        (((probability * 65535).astype(np.uint16), vessels, fov), TypeError, "divide .* by 65535"),
+        ((probability > 0.5, vessels, fov), TypeError, "probability must be floating"),
+        ((probability[1:], vessels, fov), ValueError, r"probability is \(79, 90\), but fov"),
+        ((probability, vessels[1:], fov), ValueError, r"'vessels': \(79, 90\)"),
+        ((probability[None], vessels[None], fov[None]), ValueError, r"\(H, W\)"),
+        ((4 * probability, vessels, fov), ValueError, "got 0 to 4; apply sigmoid"),
+        ((-probability, vessels, fov), ValueError, "got -1 to"),
+        ((probability * np.nan, vessels, fov), ValueError, "got nan"),
+        ((probability, vessels, fov & False), ValueError, "fov is empty"),
+    ]
+    for arguments, error, message in refusals:
+        with pytest.raises(error, match=message):
+            metrics.histogram(*arguments)
+    with pytest.raises(TypeError, match="predicted must be bool, got float32; threshold it first"):
+        metrics.confusion(probability, vessels, fov)
+
+
+@pytest.mark.parametrize("sigma", [0, 1, 3, 6])
+def test_skeletons_equal_scikit_images_thinning(sigma):
+    vessels = blobs(sigma, share=0.3, sigma=sigma)
+    vessels[0, :40] = vessels[:30, -1] = True  # on the border too
+    assert np.array_equal(metrics.skeleton(vessels), thin(vessels))
+    turned = np.ascontiguousarray(vessels.T)
+    assert np.array_equal(metrics.skeleton(vessels.T), thin(turned))  # whatever the memory layout
+
+
+def lines():
+    """A thick vessel (rows 5 to 15) and a thin one (row 30)."""
+    vessels = np.zeros((40, 60), bool)
+    vessels[5:16] = vessels[30] = True
+    return vessels
+
+
+def test_cldice_is_one_for_the_same_map_and_minds_gaps_more_than_widths():
+    vessels, fov = lines(), np.ones((40, 60), bool)
+    assert metrics.cldice(vessels, vessels, fov) == 1.0
+    shaved, broken = vessels.copy(), vessels.copy()
+    shaved[5] = False  # as many pixels off the thick vessel as the thin one has
+    broken[30] = False
+    assert metrics.cldice(shaved, vessels, fov) > 0.98
+    assert metrics.cldice(broken, vessels, fov) < 0.72
+    # By hand: all of the prediction is right; of the annotated centrelines half are found.
+    assert metrics.cldice(broken, vessels, fov) == pytest.approx(2 * 0.5 / 1.5, abs=0.05)
+
+
+def test_cldice_is_nan_when_there_is_nothing_and_nothing_was_found_and_else_zero():
+    vessels, fov = lines(), np.ones((40, 60), bool)
+    nothing = np.zeros_like(vessels)
+    assert math.isnan(metrics.cldice(nothing, nothing, fov))
+    assert metrics.cldice(nothing, vessels, fov) == 0.0
+    assert metrics.cldice(vessels, nothing, fov) == 0.0
+    elsewhere = np.zeros_like(vessels)
+    elsewhere[22] = True
+    assert metrics.cldice(elsewhere, vessels, fov) == 0.0
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 6, 7])
+def test_vessels_are_split_by_their_width(width):
+    vessels = np.zeros((60, 80), bool)
+    vessels[10 : 10 + width] = True
+    vessels[30:50] = True  # 20 pixels wide
+    thin_ones, thick_ones = metrics.thin_and_thick(vessels, limit=width)
+    assert thin_ones[:20].sum() == width * 80
+    assert thick_ones[30:50, 20:-20].all()  # away from the ends, where the centreline forks
+    assert np.array_equal(thin_ones ^ thick_ones, vessels)
+    if width > 2:
+        assert metrics.thin_and_thick(vessels, limit=width - 2)[1][:20, 10:-10].sum() == width * 60
+
+
+def test_an_annotation_without_vessels_splits_into_nothing():
+    thin_ones, thick_ones = metrics.thin_and_thick(np.zeros((9, 9), bool), limit=3)
+    assert not thin_ones.any()
+    assert not thick_ones.any()
+
+
+def test_recall_on_thin_vessels_leaves_thick_ones_out():
+    vessels, fov = lines(), np.ones((40, 60), bool)
+    thin_ones, thick_ones = metrics.thin_and_thick(vessels, limit=3)
+    predicted = thick_ones.copy()
+    predicted[30, :15] = True
+    counts = metrics.confusion(predicted, thin_ones, fov & ~thick_ones)
+    assert metrics.scores(counts)["recall"] == 15 / 60
+
+
+def test_a_histogram_of_four_million_pixels_is_quick():
+    rng = np.random.default_rng(0)
+    probability = rng.random((2048, 2048), np.float32)
+    vessels, fov = probability > 0.9, np.ones((2048, 2048), bool)
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        metrics.histogram(probability, vessels, fov)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 1  # about 0.08 s on one idle core; sorting takes longer than this limit
+
+
+def test_the_examples_in_the_docstrings_are_true():
+    result = doctest.testmod(metrics)
+    assert result.attempted > 0
+    assert result.failed == 0

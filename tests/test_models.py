@@ -1,0 +1,277 @@
+"""The networks keep sizes, learn, and come back from disk as they were."""
+
+import os
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from retina_utils import models
+from retina_utils.losses import bce_dice_loss
+
+SMALL = {"unet": {"widths": [4, 8, 8]}, "unet256": {"base_width": 2}}
+
+
+def small(architecture, **settings):
+    torch.manual_seed(0)
+    return models.build_model(architecture, SMALL[architecture] | settings)
+
+
+def test_the_starting_notebooks_network_has_its_number_of_parameters():
+    with torch.device("meta"):
+        model = models.UNet(c_in=1, widths=(64, 128, 256, 512))
+    assert models.count_parameters(model) == 7_701_825
+
+
+def test_unet256_has_the_number_of_parameters_that_pix2pix_reports():
+    with torch.device("meta"):
+        one_channel = models.count_parameters(models.UNet256(c_in=1))
+        three_channels = models.count_parameters(models.UNet256(c_in=3))
+    assert one_channel == 54_407_809
+    # pix2pix puts out 3 channels: two more of 128 * 4 * 4 weights and a bias. It logs 54.414 M.
+    assert round((three_channels + 2 * (128 * 16 + 1)) / 1e6, 3) == 54.414
+
+
+@pytest.mark.parametrize("architecture", models.NETWORKS)
+@pytest.mark.parametrize("norm", models.NORMS)
+@pytest.mark.parametrize("size", [(1, 1), (5, 3), (32, 32), (33, 70), (256, 31)])
+def test_any_size_and_norm_gives_logits_of_that_size_in_training_too(architecture, norm, size):
+    model = small(architecture, norm=norm)
+    for training in (True, False):
+        logits = model.train(training)(torch.rand(1, 1, *size))
+        assert logits.shape == (1, 1, *size)
+        assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize(("architecture", "right", "below"), [("unet", 0, 2), ("unet256", 12, 6)])
+def test_padding_repeats_the_border_and_crops_back(architecture, right, below):
+    model, image = small(architecture).eval(), torch.rand(1, 1, 250, 244)
+    by_hand = model(F.pad(image, (0, right, 0, below), mode="replicate"))[..., :250, :244]
+    assert torch.equal(model(image), by_hand)
+
+
+def test_the_input_is_left_as_it_was():
+    image = torch.rand(2, 1, 32, 32)
+    before = image.clone()
+    for architecture in models.NETWORKS:
+        small(architecture)(image)
+    assert torch.equal(image, before)
+
+
+def test_outputs_are_logits_not_probabilities():
+    for architecture in models.NETWORKS:
+        logits = small(architecture)(10 * torch.randn(2, 1, 64, 64))
+        assert logits.min() < 0
+
+
+@pytest.mark.parametrize("architecture", models.NETWORKS)
+def test_every_weight_gets_a_gradient(architecture):
+    model = small(architecture)
+    model(torch.rand(2, 1, 256, 256)).square().sum().backward()
+    idle = [
+        name
+        for name, p in model.named_parameters()
+        if p.grad is None or (name.endswith("weight") and not p.grad.any())
+    ]
+    assert idle == []
+
+
+@pytest.mark.parametrize("norm", models.NORMS)
+def test_a_small_unet_memorises_one_patch(norm):
+    model = small("unet", norm=norm, activation="leaky_relu")
+    image = torch.rand(2, 1, 32, 32)
+    vessels, fov = (image > 0.8).float(), torch.ones_like(image)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = bce_dice_loss(model(image), vessels, fov)
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.1
+
+
+def test_bfloat16_and_channels_last_run_and_agree_roughly():
+    model, image = small("unet").eval(), torch.rand(1, 1, 30, 30)
+    expected = model(image)
+    model, image = (x.to(memory_format=torch.channels_last) for x in (model, image))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert (model(image) - expected).abs().max() < 0.1
+
+
+def test_unet256_normalises_and_drops_where_pix2pix_does():
+    model = models.UNet256(base_width=2)
+    normalised = [isinstance(block[1], nn.BatchNorm2d) for block in model.down]
+    assert normalised == [False] + 6 * [True] + [False]
+    assert [block[-1].p for block in model.up] == 4 * [0.0] + 3 * [0.5]  # finest to deepest
+
+
+def test_level_table_lists_the_u_and_all_its_parameters():
+    model = models.UNet(widths=(4, 8, 16))
+    table = models.level_table(model, 64, 41)  # 41 is padded to 44
+    shapes = [(r["stage"], r["height"], r["width"], r["channels"]) for r in table]
+    assert shapes == [
+        ("down 1", 64, 44, 4),
+        ("down 2", 32, 22, 8),
+        ("down 3", 16, 11, 16),
+        ("up 2", 32, 22, 8),
+        ("fuse 2", 32, 22, 8),
+        ("up 1", 64, 44, 4),
+        ("fuse 1", 64, 44, 4),
+        ("head", 64, 44, 1),
+    ]
+    assert sum(row["parameters"] for row in table) == models.count_parameters(model)
+    bottom = models.level_table(models.UNet256(base_width=2), 256, 256)[7]
+    assert (bottom["height"], bottom["width"], bottom["channels"]) == (1, 1, 16)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_the_receptive_field_is_what_gradients_reach(depth, monkeypatch):
+    # Averages in place of maxima and positive weights: no path from input to output is blocked.
+    monkeypatch.setattr(models.F, "max_pool2d", F.avg_pool2d)
+    model = models.UNet(widths=[1] * depth).double().eval()
+    for p in model.parameters():
+        nn.init.constant_(p, 0.1)
+    extents = []
+    for position in range(96, 96 + 2 ** (depth - 1)):
+        image = torch.ones(1, 1, 192, 192, dtype=torch.double, requires_grad=True)
+        model(image)[0, 0, position, position].backward()
+        rows = image.grad[0, 0].any(dim=1).nonzero()
+        extents.append((rows.max() - rows.min() + 1).item())
+    assert max(extents) == models.receptive_field(model)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "settings", "message"),
+    [
+        ("u-net", {}, "architecture: unknown 'u-net'; choose one of unet, unet256"),
+        ("unet", {"width": [4]}, "unet has no 'width'; it has c_in, widths, norm, activation"),
+        ("unet", {"norm": "layer"}, "norm: unknown 'layer'; choose one of batch, instance, group"),
+        ("unet256", {"norm": None}, "norm: unknown None"),
+        ("unet", {"activation": "gelu"}, "activation: unknown 'gelu'"),
+        ("unet", {"widths": []}, "widths: expected positive whole numbers"),
+        ("unet", {"widths": [8, 0]}, r"got \[8, 0\]"),
+        ("unet", {"c_in": 1.0}, "c_in: expected positive whole numbers"),
+        ("unet256", {"base_width": -1}, "base_width: expected positive"),
+    ],
+)
+def test_wrong_settings_are_refused_by_name(architecture, settings, message):
+    with pytest.raises(ValueError, match=message):
+        models.build_model(architecture, settings)
+
+
+def test_an_image_without_a_batch_axis_is_refused():
+    with pytest.raises(ValueError, match=r"\(N, C, H, W\), got shape \(1, 32, 32\)"):
+        small("unet")(torch.rand(1, 32, 32))
+
+
+@pytest.mark.parametrize("architecture", models.NETWORKS)
+def test_a_saved_model_comes_back_with_its_facts_and_the_same_outputs(architecture, tmp_path):
+    model, image = small(architecture, norm="group"), torch.rand(1, 1, 40, 40)
+    facts = {"epoch": 5, "threshold": 0.4, "preparation": {"channels": ["green"], "size": 512}}
+    models.save_model(tmp_path / "unet.pth", model, **facts)
+    loaded, found = models.load_model(tmp_path / "unet.pth")
+    assert found == facts
+    assert not loaded.training
+    assert (loaded.architecture, loaded.settings) == (model.architecture, model.settings)
+    assert torch.equal(loaded(image), model.eval()(image))
+    assert os.listdir(tmp_path) == ["unet.pth"]
+
+
+def test_an_optimisers_state_is_a_fact_that_can_be_stored(tmp_path):
+    model = small("unet")
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.rand(2, 1, 8, 8)).sum().backward()
+    optimizer.step()
+    models.save_model(tmp_path / "unet.pth", model, optimizer=optimizer.state_dict())
+    _, facts = models.load_model(tmp_path / "unet.pth")
+    optimizer.load_state_dict(facts["optimizer"])
+
+
+def test_facts_that_could_not_be_loaded_are_refused_and_the_old_file_stays(tmp_path):
+    path = tmp_path / "unet.pth"
+    models.save_model(path, small("unet"), epoch=1)
+    with pytest.raises(TypeError, match=r"facts\['preparation'\]\['folder'\] is a \w+Path"):
+        models.save_model(path, small("unet"), preparation={"folder": tmp_path})
+    assert models.load_model(path)[1] == {"epoch": 1}
+
+
+def test_a_crash_while_saving_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    path = tmp_path / "unet.pth"
+    models.save_model(path, small("unet"), epoch=1)
+
+    def crash(content, file):
+        file.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(models.torch, "save", crash)
+    with pytest.raises(OSError, match="disk full"):
+        models.save_model(path, small("unet"), epoch=2)
+    assert models.load_model(path)[1] == {"epoch": 1}
+    assert os.listdir(tmp_path) == ["unet.pth"]
+
+
+def test_load_weights_fills_a_model_built_alike_and_names_what_differs(tmp_path):
+    path = tmp_path / "unet.pth"
+    saved = small("unet")
+    models.save_model(path, saved, epoch=3)
+    torch.manual_seed(1)
+    twin = models.UNet(widths=(4, 8, 8))
+    assert models.load_weights(twin, path) == {"epoch": 3}
+    assert torch.equal(twin.head.weight, saved.head.weight)
+    with pytest.raises(models.CheckpointError, match=r"holds widths \[4, 8, 8\].*has \[4, 8, 16\]"):
+        models.load_weights(models.UNet(widths=(4, 8, 16)), path)
+    with pytest.raises(models.CheckpointError, match="architecture unet, this model has unet256"):
+        models.load_weights(small("unet256"), path)
+
+
+def damage(path, kind):
+    content = torch.load(path, weights_only=True)
+    if kind == "missing":
+        path.unlink()
+    elif kind == "truncated":
+        path.write_bytes(path.read_bytes()[:5000])
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("<html>404</html>")
+    elif kind == "pickle":
+        torch.save(small("unet"), path)
+    elif kind == "bare weights":
+        torch.save(content["weights"], path)
+    elif kind == "list":
+        torch.save([1, 2], path)
+    elif kind == "other version":
+        torch.save(content | {"settings": {"depth": 4}}, path)
+    elif kind == "other shapes":
+        content["weights"]["head.weight"] = torch.zeros(1, 9, 1, 1)
+        del content["weights"]["head.bias"]
+        torch.save(content, path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("missing", "no such checkpoint"),
+        ("truncated", r"not a checkpoint, or cut short \(5000 bytes\)"),
+        ("empty", r"cut short \(0 bytes\)"),
+        ("text", "not a checkpoint"),
+        ("pickle", "not a checkpoint"),
+        ("bare weights", r"expected architecture, settings and weights, found \['down.0.0.weight'"),
+        ("list", "found list"),
+        ("other version", "another version of this code.*'depth'"),
+        (
+            "other shapes",
+            r"2 tensors.*head.weight: file \(1, 9, 1, 1\), model \(1, 4, 1, 1\); "
+            r"head.bias: file absent, model \(1,\)\. Use a checkpoint",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_why(kind, message, tmp_path):
+    path = tmp_path / "unet.pth"
+    models.save_model(path, small("unet"))
+    damage(path, kind)
+    error = FileNotFoundError if kind == "missing" else models.CheckpointError
+    with pytest.raises(error, match=message) as caught:
+        models.load_model(path)
+    assert "unet.pth" in str(caught.value)
