@@ -46,7 +46,9 @@ class DataError(ValueError):
 
     def __init__(self, folder: Path, problems: Sequence[str]):
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__("\n- ".join([f"{folder}: {count} to mend before anything runs:", *problems]))
+        super().__init__(
+            "\n- ".join([f"{folder}: {count} to mend before anything runs:", *problems])
+        )
         self.problems = list(problems)
 
 
@@ -170,7 +172,9 @@ def _pair_files(
     return pairs
 
 
-def _files_of(folder: Path, names: tuple[str, ...], problems: list[str] | None) -> list[Path] | None:
+def _files_of(
+    folder: Path, names: tuple[str, ...], problems: list[str] | None
+) -> list[Path] | None:
     """Image files in the one of ``names`` that exists; None if none does."""
     found = [folder / name for name in names if (folder / name).is_dir()]
     if len(found) == 1:
@@ -181,7 +185,9 @@ def _files_of(folder: Path, names: tuple[str, ...], problems: list[str] | None) 
     return None
 
 
-def _companion(image: Path, kind: str, files: list[Path] | None, problems: list[str]) -> Path | None:
+def _companion(
+    image: Path, kind: str, files: list[Path] | None, problems: list[str]
+) -> Path | None:
     """The file of ``kind`` that bears the photograph's name."""
     if files is None:
         return None

@@ -99,7 +99,7 @@ def encode(fig: Figure) -> bytes:
     """The figure as JPEG or PNG bytes at screen resolution, margins trimmed."""
     kind, buffer = inline_format(fig), io.BytesIO()
     options = {"quality": 85, "optimize": True} if kind == "jpeg" else {}
-    fig.savefig(buffer, format=kind, bbox_inches="tight", pil_kwargs=options)
+    fig.savefig(buffer, format=kind, dpi=90, bbox_inches="tight", pil_kwargs=options)
     return buffer.getvalue()
 
 
@@ -132,7 +132,9 @@ def coverage(decision: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     grey = Image.fromarray(np.negative(decision.view(np.uint8)))  # True becomes 255
     if decision.shape != size:
         gain = max(1.0, decision.shape[0] / size[0])
-        grey = grey.resize(size[::-1], Image.Resampling.BOX, reducing_gap=1.0)
+        grey = grey.reduce(int(gain + 0.01))  # by a whole number first: much faster
+        if grey.size != size[::-1]:
+            grey = grey.resize(size[::-1], Image.Resampling.BOX)
         grey = grey.point([min(255, round(gain * value)) for value in range(256)])
     return np.asarray(grey)
 
@@ -262,28 +264,24 @@ def plot_gallery(images: Sequence[np.ndarray], titles: Sequence[str], columns: i
     return fig
 
 
-def plot_patch_grid(
-    image: np.ndarray, corners: Sequence[tuple[int, int]], size: int, highlight: int | None = None
-) -> Figure:
-    """How overlapping patches cover a photograph, and how many cover each pixel.
+def plot_patch_grid(image: np.ndarray, corners: Sequence[tuple[int, int]], size: int) -> Figure:
+    """How overlapping patches cover a photograph (one is bold), and how many cover each pixel.
 
     Parameters
     ----------
     image : (H, W, 3) uint8
     corners : (top, left) of each patch, in pixels
     size : side of a patch, in pixels
-    highlight : index of the patch drawn bold; the middle one if not given
     """
     fig, (left, right) = plt.subplots(
         1, 2, figsize=(WIDTH * 0.8, WIDTH * 0.4 * image.shape[0] / image.shape[1] + 0.4),
         layout="constrained",
     )  # fmt: skip
-    highlight = len(corners) // 2 if highlight is None else highlight
     patches = np.zeros(image.shape[:2], int)
     _show(left, image, f"{len(corners)} patches of {size} × {size} pixels")
     for index, (top, start) in enumerate(corners):
         patches[max(top, 0) : top + size, max(start, 0) : start + size] += 1
-        bold = index == highlight
+        bold = index == len(corners) // 2
         box = {"ec": ORANGE if bold else "white", "lw": 2 if bold else 0.6, "zorder": 3 + bold}
         left.add_patch(Rectangle((start - 0.5, top - 0.5), size, size, fill=False, **box))
     left.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
@@ -341,7 +339,7 @@ def plot_history(rows: Sequence[dict], best: int | None = None) -> Figure:
     columns = {key: np.array([float(row[key]) for row in rows]) for key in rows[0]}
     epochs = columns.pop("epoch")
     if best is None:
-        best = int(epochs[np.nanargmax(columns["validation_dice"])])
+        best = int(epochs[np.nan_to_num(columns["validation_dice"], nan=-1).argmax()])
     parts = {"train": ("training", ORANGE, "--"), "validation": ("validation", BLUE, "-")}
     names = dict.fromkeys(
         key.partition("_")[2] for key in columns if key.partition("_")[0] in parts
@@ -570,7 +568,7 @@ def plot_cases(cases: Sequence[Case], threshold: float) -> Figure:
 def plot_three_thresholds(case: Case, thresholds: dict[str, float], title: str = "") -> Figure:
     """The threshold explorer on paper: overlay and error map at (three) named thresholds."""
     annotated = case.vessels is not None
-    fig, axes = _grid(1 + annotated, len(thresholds), case.fov.shape, WIDTH * 0.7, gap=0.45)
+    fig, axes = _grid(1 + annotated, len(thresholds), case.fov.shape, WIDTH * 0.7, gap=0.35)
     size = _panel_pixels(axes, case.fov.shape)
     for column, (name, threshold) in zip(axes.T, thresholds.items(), strict=True):
         predicted = metrics.decide(case.probability, threshold) & case.fov

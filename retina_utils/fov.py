@@ -78,8 +78,6 @@ def _candidate(brightness: np.ndarray, threshold: float) -> tuple[float, np.ndar
     if region.mean() < SMALLEST_SHARE or min(np.ptp(np.nonzero(region), axis=1)) < 8:
         return 0.0, region
     disc, support = _fit_circle(*_outline(region), region.shape)
-    if disc.any():
-        disc = _uncut(disc, region)
     disc_edge, edge = (
         _edge_contrast(brightness, disc),
         _edge_contrast(brightness, region),
@@ -152,21 +150,6 @@ def _fit_circle(y: np.ndarray, x: np.ndarray, shape: tuple[int, int]) -> tuple[n
     support = (found[visible[:-1]] > 0).mean() if visible.sum() > 9 else 0.0
     yy, xx = np.ogrid[: shape[0], : shape[1]]
     return np.hypot(yy + 0.5 - cy, xx + 0.5 - cx) <= radius, float(support)
-
-
-def _uncut(disc: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """``disc`` without the rows and columns at its ends that a straight black bar covers."""
-    for axis in (0, 1):
-        wide, seen = disc.sum(1 - axis), (disc & region).sum(1 - axis)
-        lines = np.flatnonzero((wide > 0) & (seen >= 0.5 * wide))
-        if not len(lines):
-            continue
-        keep = np.zeros(len(wide), bool)
-        keep[lines[0] : lines[-1] + 1] = True
-        # A dim rim costs a sliver; a bar cuts off a chord that is long at once.
-        if wide[~keep].max(initial=0) > 0.3 * wide.max():
-            disc = disc & (keep[:, None] if axis == 0 else keep)
-    return disc
 
 
 def _edge_contrast(brightness: np.ndarray, disc: np.ndarray) -> float:

@@ -66,7 +66,9 @@ def predict_image(
     model.eval()
     views = FLIPS if flips else FLIPS[:1]
     probability = sum(
-        np.flip(_average_patches(model, np.flip(tensor, axes), preparation, batch_size, precision), axes)
+        np.flip(
+            _average_patches(model, np.flip(tensor, axes), preparation, batch_size, precision), axes
+        )
         for axes in views
     ) / len(views)
     model.train(was_training)

@@ -169,8 +169,6 @@ def read_run(folder: Path) -> Run:
             f"{folder}: no such run folder. Expected outputs/<run>; make one with: make run-all"
         )
     manifests = {name: runs.require(folder, name) for name in runs.NOTEBOOKS[:4]}
-    if (folder / "05_visualize.json").exists():
-        manifests["05_visualize"] = runs.require(folder, "05_visualize")
     for name, notebook in MADE_BY.items():
         _need(folder / name, notebook)
     summary, model = (
@@ -290,7 +288,7 @@ def _opening(run: Run, split: str) -> str:
     threshold = run.metrics["threshold"]
     interval = f"95 % interval {_score(low)} to {_score(high)}"
     verdict = (
-        f"On the {_count(n, f'{split} photograph')} of {_text(run.data_name)} "
+        f"On {_count(n, f'{split} photograph')} of {_text(run.data_name)} "
         f"({_count(people, 'person', 'people')}), "
         f"{_text(_network(run))} reaches a pooled Dice of <b>{_score(pooled['dice'])}</b> "
         f"({interval}); per photograph it is {mean_sd(_number(mean['dice']), _number(sd['dice']))}"

@@ -164,7 +164,9 @@ def check_data_folder(folder: Path) -> None:
         return
     hint = "Check DATA=..."
     if folder.name in DATASETS_TO_IMPORT:
-        hint = f"Import the download first: make import-data DATASET={folder.name} SRC=<folder or zip>"
+        hint = (
+            f"Import the download first: make import-data DATASET={folder.name} SRC=<folder or zip>"
+        )
     raise SeriesError(f"{folder}: no such data folder. {hint}")
 
 

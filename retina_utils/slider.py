@@ -6,6 +6,7 @@ its probabilities, and drawn at screen size from levels that were rounded once.
 
 import base64
 import io
+import math
 from collections.abc import Callable, Sequence
 from html import escape
 
@@ -282,5 +283,5 @@ def screen_pixels(longest: int) -> int:
     """
     smallest, largest = DISPLAY
     if longest > 1.5 * largest:
-        return longest // -(-longest // largest)
+        return math.ceil(longest / math.ceil(longest / largest))
     return min(max(longest, smallest), largest)

@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from tqdm.auto import tqdm
 
 from retina_utils import metrics
+from retina_utils.data import RetinaDataset
 from retina_utils.images import atomic_path
 from retina_utils.runs import is_quiet
 
@@ -31,16 +33,34 @@ class TrainingError(RuntimeError):
 # --- Before the first epoch ---------------------------------------------------------------------
 
 
-def make_loader(dataset, batch_size: int, shuffle: bool, seed: int, workers: int = 0) -> DataLoader:
-    """A loader whose order follows from ``seed`` alone, whatever the number of workers."""
+class EpochShuffle(Sampler):
+    """Another order of the dataset's items in every epoch, which follows from seed and epoch.
+
+    torch's own shuffling depends on all epochs before, and so would a resumed training.
+    """
+
+    def __init__(self, dataset: RetinaDataset):
+        self.dataset = dataset
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng([self.dataset.seed, self.dataset.epoch])
+        return iter(rng.permutation(len(self.dataset)).tolist())
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+
+def make_loader(
+    dataset: RetinaDataset, batch_size: int, shuffle: bool, workers: int = 0
+) -> DataLoader:
+    """Batches of a dataset, the same ones whatever the number of workers."""
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: expected at least 1")
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        shuffle=shuffle,
+        sampler=EpochShuffle(dataset) if shuffle else None,
         num_workers=workers,
-        generator=torch.Generator().manual_seed(seed),
         # A last batch of one has no spread for BatchNorm to measure; the others lose little.
         drop_last=shuffle and len(dataset) > batch_size,
         pin_memory=torch.cuda.is_available(),
@@ -240,9 +260,7 @@ def resume_state(path: Path, recipe: dict, stopping: EarlyStopping, **parts) -> 
     return state["history"]
 
 
-def step_schedule(
-    scheduler: torch.optim.lr_scheduler.LRScheduler, validation_loss: float
-) -> None:
+def step_schedule(scheduler: torch.optim.lr_scheduler.LRScheduler, validation_loss: float) -> None:
     """Move the learning rate on; only a plateau schedule looks at the loss."""
     if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
         scheduler.step(validation_loss)

@@ -31,7 +31,9 @@ def refresh(path: Path) -> None:
     )
     client.execute()
     notebook.metadata = {
-        key: notebook.metadata[key] for key in ("kernelspec", "language_info") if key in notebook.metadata
+        key: notebook.metadata[key]
+        for key in ("kernelspec", "language_info")
+        if key in notebook.metadata
     }
     notebook.metadata["language_info"] = {"name": "python"}
     for cell in notebook.cells:

@@ -126,6 +126,13 @@ def test_autocast_changes_nothing(name, batch):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_half_precision_logits_are_computed_with_in_float32(name, batch):
+    logits, vessels, fov = batch
+    half = logits.bfloat16()
+    assert torch.equal(make(name)(half, vessels, fov), make(name)(half.float(), vessels, fov))
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_bool_and_integer_annotations_are_cast(name, batch):
     logits, vessels, fov = batch
     expected = make(name)(logits, vessels, fov)

@@ -148,6 +148,11 @@ def test_threshold_0_takes_all_and_1_only_certainty():
             metrics.decide(probability, threshold)
 
 
+def test_probabilities_are_rounded_to_the_nearest_of_the_16_bit_levels():
+    probability = np.array([[9.6, 10.0, 10.4, 10.6]]) / 65535
+    assert metrics.to_levels(probability).tolist() == [[10, 10, 10, 11]]
+
+
 def of_levels(vessel, background):
     """Histogram from {level: count}."""
     counts = np.zeros((2, metrics.LEVELS), np.int64)

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -267,15 +268,18 @@ def test_force_leaves_alone_what_no_import_made(tmp_path):
     assert (out / "thesis.txt").read_text() == "x" and len(list(download.iterdir())) == 18
 
 
-def test_an_import_that_fails_half_way_leaves_the_old_one(tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", ["writing", "renaming"])
+def test_an_import_that_fails_half_way_leaves_the_old_one(tmp_path, monkeypatch, step):
     download, out = make_chase(tmp_path / "download", range(1, 4)), tmp_path / "out"
     import_data("chase_db1", download, out)
-    before = everything(out)
+    before, rename = everything(out), Path.rename
 
-    def fail(*_):
+    def fail(path, *arguments):
+        if path.name.endswith(".old") or (path == out and step == "renaming"):
+            return rename(path, *arguments)
         raise OSError("disk full")
 
-    monkeypatch.setattr(sources, "_write_csv", fail)
+    monkeypatch.setattr(*((sources, "_write_csv") if step == "writing" else (Path, "rename")), fail)
     with pytest.raises(OSError, match="disk full"):
         import_data("chase_db1", download, out, force=True)
     assert everything(out) == before

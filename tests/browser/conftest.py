@@ -1,0 +1,6 @@
+"""Let the browser tests use tests/fake_run.py."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))

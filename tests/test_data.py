@@ -1,0 +1,264 @@
+"""Pairs are found and checked; patches cover, repeat, and never turn masks grey."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, save
+
+from retina_utils import data, images
+from retina_utils.augment import STRENGTHS, make_augment
+from retina_utils.data import DataError, Preparation, RetinaDataset, load_data, patch_grid
+
+# --- Finding and checking ------------------------------------------------------------------------
+
+
+def test_the_embedded_data_loads_and_no_person_is_in_two_splits():
+    splits = load_data(TINY)
+    assert [len(pairs) for pairs in splits] == [8, 2, 4]
+    people = [{pair.person for pair in pairs} for pairs in splits]
+    assert not (people[0] & people[1] or people[0] & people[2] or people[1] & people[2])
+    assert all(pair.fov for pairs in splits for pair in pairs)
+
+
+def test_the_starting_notebooks_layout_loads_too(folder):
+    expected = load_data(folder)
+    for split, short in {"training": "train", "validation": "validation", "test": "test"}.items():
+        (folder / split / "images").rename(folder / split / f"{short}_x")
+        (folder / split / "masks").rename(folder / split / f"{short}_y")
+        for file in (folder / split / f"{short}_y").iterdir():  # FIVES: the very same name
+            file.rename(file.with_name(file.name.replace("_mask", "")))
+    found = load_data(folder)
+    assert [[p.name for p in pairs] for pairs in found] == [[p.name for p in q] for q in expected]
+
+
+def test_every_problem_is_listed_at_once_with_its_file_and_a_remedy(folder):
+    train = folder / "training"
+    (train / "masks" / "a_mask.png").unlink()
+    save(train / "masks" / "b_mask.png", np.zeros((9, 9), np.uint8))
+    save(train / "masks" / "zz_mask.png", np.eye(9, dtype=np.uint8))
+    (folder / "test" / "images" / "d.png").write_text("text")
+    with pytest.raises(DataError) as caught:
+        load_data(folder)
+    message = str(caught.value)
+    assert len(caught.value.problems) == 4 and "4 problems" in message
+    for words in ("a.png: has no mask", "b_mask.png: every pixel is 0", "zz_mask.png: belongs to no",
+                  "d.png: cannot be read as an image"):  # fmt: skip
+        assert words in message
+
+
+def test_a_mask_of_another_size_names_both_sizes(folder):
+    vessels = np.zeros((20, 24), bool)
+    vessels[5] = True
+    images.write_png(folder / "test" / "masks" / "d_mask.png", vessels)
+    with pytest.raises(DataError, match=r"d_mask\.png: is 24x20 pixels, .* d\.png is 48x40"):
+        load_data(folder)
+
+
+def test_two_files_for_one_photograph_are_refused(folder):
+    train = folder / "training"
+    shutil.copy(train / "masks" / "a_mask.png", train / "masks" / "a.png")
+    shutil.copy(train / "images" / "b.png", train / "images" / "b.bmp")
+    with pytest.raises(DataError, match="has 2 vessels files") as caught:
+        load_data(folder)
+    assert "b.bmp, b.png share one name" in str(caught.value)
+
+
+def test_one_photograph_in_two_splits_is_found_by_its_pixels(folder):
+    pixels = images.read_photograph(folder / "training" / "images" / "a.png")
+    images.write_png(folder / "test" / "images" / "renamed.png", pixels)
+    for part in ("masks", "fov"):
+        suffix = {"masks": "_mask", "fov": "_fov"}[part]
+        shutil.copy(
+            folder / "training" / part / f"a{suffix}.png",
+            folder / "test" / part / f"renamed{suffix}.png",
+        )
+    with pytest.raises(DataError, match="the same photograph, in test and train"):
+        load_data(folder)
+
+
+def test_a_person_in_two_splits_is_refused(folder):
+    (folder / "people.csv").write_text("name,person\na,p1\nb,p2\nc,p3\nd,p1\n")
+    with pytest.raises(DataError, match="person p1: has photographs in test and train"):
+        load_data(folder)
+
+
+def test_an_empty_split_and_a_missing_folder_are_refused(folder):
+    for file in (folder / "test").rglob("*.png"):
+        file.unlink()
+    with pytest.raises(DataError, match="no photograph found. An empty split"):
+        load_data(folder)
+    shutil.rmtree(folder / "test")
+    with pytest.raises(DataError, match="test split: found no folder. Expected test/"):
+        load_data(folder)
+    with pytest.raises(DataError, match="no such folder"):
+        load_data(folder / "nowhere")
+
+
+def test_validation_is_carved_out_by_person_the_same_way_each_time(tiny, capsys):
+    shutil.rmtree(tiny / "validation")
+    first, second, other = load_data(tiny), load_data(tiny), load_data(tiny, seed=5)
+    assert first == second and first != other
+    assert len(first.train) == 6 and len(first.validation) == 2
+    assert not {p.person for p in first.train} & {p.person for p in first.validation}
+    assert "1 of 4 training people set aside" in capsys.readouterr().out
+
+
+def test_both_eyes_of_a_person_are_recognised_by_name():
+    assert data.person_of("Image_05L") == data.person_of("Image_05R") == "Image_05"
+    assert data.person_of("12_left") == data.person_of("12_OD") == "12"
+    assert data.person_of("448_G") == "448_G"
+
+
+def test_splits_survive_their_file(tmp_path):
+    splits = load_data(TINY)
+    data.write_splits(tmp_path / "splits.csv", splits, TINY)
+    assert data.read_splits(tmp_path / "splits.csv", TINY) == splits
+
+
+# --- Preparation and patches ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        ({"channels": "grey"}, "one of green, luminance, rgb"),
+        ({"mode": "tiles"}, "'patches' or 'whole'"),
+        ({"patch_size": 8}, "at least 16"),
+        ({"stride": 300}, "never be seen"),
+        ({"fov_diameter": -1}, "or 0 for native"),
+    ],
+)
+def test_a_senseless_preparation_is_refused(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        Preparation(**wrong)
+
+
+@pytest.mark.parametrize("shape", [(512, 512), (257, 700), (256, 256), (100, 90), (960, 999)])
+def test_the_grid_covers_every_pixel_and_stays_inside(shape):
+    covered = np.zeros(shape, int)
+    for top, left in patch_grid(*shape, size=256, stride=128):
+        assert top >= 0 and left >= 0
+        assert top + 256 <= max(shape[0], 256) and left + 256 <= max(shape[1], 256)
+        covered[top : top + 256, left : left + 256] += 1
+    assert covered.min() >= 1
+
+
+def test_a_512_pixel_photograph_makes_nine_patches():
+    assert len(patch_grid(512, 512, 256, 128)) == 9
+
+
+@pytest.mark.parametrize("channels, count", [("green", 1), ("luminance", 1), ("rgb", 3)])
+def test_channels_are_those_of_the_photograph(sample, channels, count):
+    preparation = Preparation(channels=channels)
+    seen, fov = preparation.view(sample.image, sample.fov)
+    assert seen.shape == (count, *fov.shape) and preparation.n_channels == count
+    framed = preparation.frame(sample.fov).view(sample.image).astype(float)
+    weights = {"green": [0, 1, 0], "luminance": [0.299, 0.587, 0.114], "rgb": [1, 0, 0]}[channels]
+    assert np.abs(seen[0] - framed @ weights).max() <= 1
+
+
+def test_the_network_sees_a_standardised_photograph(sample):
+    item = RetinaDataset([sample], Preparation(patch_size=512, stride=512))[0]
+    inside = item["image"][:, item["fov"][0] > 0]
+    assert abs(inside.mean()) < 1e-3 and abs(inside.std() - 1) < 1e-2
+    assert not item["image"][:, item["fov"][0] == 0].any()
+
+
+def test_whole_mode_shows_the_whole_photograph_in_one_patch(sample):
+    dataset = RetinaDataset([sample], Preparation(mode="whole", patch_size=128, stride=64))
+    assert len(dataset) == 1
+    share = dataset[0]["fov"].mean().item()
+    assert share == pytest.approx(np.pi / 4, abs=0.03)  # a disc in its square
+
+
+@pytest.mark.parametrize("strength", STRENGTHS)
+def test_masks_stay_black_and_white_through_every_change(sample, strength):
+    dataset = RetinaDataset([sample], Preparation(), 4, augment=make_augment(strength))
+    for index in range(4):
+        item = dataset[index]
+        for key in ("vessels", "fov"):
+            assert item[key].shape == (1, 256, 256)
+            assert set(item[key].unique().tolist()) <= {0.0, 1.0}
+        assert item["image"].dtype == torch.float32
+
+
+def test_image_and_vessels_move_together(sample):
+    # A photograph that *is* its annotation has to stay so through rotation, scale and bend.
+    picture = np.repeat(sample.vessels[..., None], 3, axis=2).astype(np.uint8) * 255
+    twin = sample._replace(image=picture, fov=np.ones_like(sample.fov))
+    augment = make_augment("full")
+    augment.light = 0.0
+    dataset = RetinaDataset([twin], Preparation(), 6, augment=augment)
+    for index in range(6):
+        item = dataset[index]
+        dark, bright = item["image"].min(), item["image"].max()
+        seen = (item["image"] - dark) / (bright - dark) > 0.5
+        agreement = (seen == (item["vessels"] > 0.5)).float().mean()
+        assert agreement > 0.96
+
+
+def test_augmentation_keeps_the_vessels_share(sample):
+    plain = RetinaDataset([sample], Preparation(), 40, seed=1)
+    changed = RetinaDataset([sample], Preparation(), 40, seed=1, augment=make_augment("full"))
+    shares = [
+        sum(d[i]["vessels"].sum().item() for i in range(40))
+        / sum(d[i]["fov"].sum().item() for i in range(40))
+        for d in (plain, changed)
+    ]
+    assert shares[1] == pytest.approx(shares[0], rel=0.15)
+
+
+def test_a_patch_depends_on_seed_epoch_and_index_alone(sample):
+    def make(seed=0):
+        return RetinaDataset([sample], Preparation(), 4, augment=make_augment("full"), seed=seed)
+
+    first, again, other = make(), make(), make(seed=1)
+    torch.rand(5)  # the global generator plays no part
+    assert torch.equal(first[2]["image"], again[2]["image"])
+    assert not torch.equal(first[2]["image"], first[1]["image"])
+    assert not torch.equal(first[2]["image"], other[2]["image"])
+    again.set_epoch(1)
+    assert not torch.equal(first[2]["image"], again[2]["image"])
+
+
+def test_augmentation_leaves_the_global_generator_alone(sample):
+    dataset = RetinaDataset([sample], Preparation(), 1, augment=make_augment("full"))
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    dataset[0]
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_balanced_sampling_centres_patches_on_vessels(sample):
+    def centre_is_vessel(share):
+        dataset = RetinaDataset([sample], Preparation(patch_size=32, stride=32), 60, share)
+        return np.mean([dataset[i]["vessels"][0, 16, 16].item() for i in range(60)])
+
+    assert centre_is_vessel(0.0) < 0.35
+    assert centre_is_vessel(1.0) > 0.8
+
+
+def test_each_photograph_is_decoded_once(monkeypatch):
+    pairs = load_data(TINY).validation
+    calls = []
+    read = images.read_photograph
+    monkeypatch.setattr(data, "read_photograph", lambda path: calls.append(path) or read(path))
+    dataset = RetinaDataset(pairs, Preparation(), 5)
+    for _ in range(2):
+        [dataset[i] for i in range(len(dataset))]
+    assert sorted(calls) == sorted(pair.image for pair in pairs)
+
+
+def test_prevalence_counts_inside_the_fov(sample):
+    expected = sample.vessels[sample.fov].mean()
+    assert RetinaDataset([sample], Preparation()).vessel_prevalence() == pytest.approx(expected)
+
+
+def test_unknown_augmentation_and_no_photographs_are_refused():
+    with pytest.raises(ValueError, match="expected one of none, flips, light, full"):
+        make_augment("wild")
+    with pytest.raises(ValueError, match="no photographs given"):
+        RetinaDataset([], Preparation())

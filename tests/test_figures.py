@@ -1,0 +1,211 @@
+"""Figures are tested by what they hold and by the pixels of the maps, not by their looks."""
+
+import xml.etree.ElementTree as ET
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from PIL import Image
+
+from retina_utils import figures, metrics
+
+matplotlib.use("agg")
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def case():
+    """A cross of vessels in a disc, and probabilities that find most of it."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.indices((60, 80))
+    fov = np.hypot(rows - 30, columns - 40) < 28
+    vessels = ((abs(rows - 30) < 2) | (abs(columns - 40) < 1)) & fov
+    noise = rng.normal(0, 0.2, vessels.shape)
+    probability = np.clip(0.2 + 0.6 * vessels + noise, 0, 1).astype(np.float32)
+    image = rng.integers(60, 200, (60, 80, 3), dtype=np.uint8)
+    return figures.Case("synthetic", image, probability, vessels, fov)
+
+
+def colour_of(name):
+    return tuple(round(255 * c) for c in matplotlib.colors.to_rgb(figures.ERROR_COLOURS[name]))
+
+
+def test_error_map_has_one_colour_for_each_kind_of_pixel():
+    predicted = np.array([[1, 1, 0, 0, 1]], bool)
+    vessels = np.array([[1, 0, 1, 0, 1]], bool)
+    fov = np.array([[1, 1, 1, 1, 0]], bool)
+    shown = [tuple(int(v) for v in p) for p in figures.error_map(predicted, vessels, fov)[0]]
+    kinds = [colour_of(name) for name in ("hit", "false alarm", "miss")]
+    assert shown == [*kinds, (figures.EMPTY,) * 3, (0, 0, 0)]
+
+
+def test_error_map_refuses_probabilities(case):
+    with pytest.raises(TypeError, match=r"predicted must be a bool .*float32"):
+        figures.error_map(case.probability, case.vessels, case.fov)
+
+
+def test_overlay_changes_the_vessels_only_and_lets_the_photograph_through(case):
+    shown = figures.overlay(case.image, case.vessels, opacity=0.5)
+    assert (shown[~case.vessels] == case.image[~case.vessels]).all()
+    colour = np.array(matplotlib.colors.to_rgb(figures.SKY)) * 255
+    expected = (case.image[case.vessels] + colour) / 2
+    assert np.abs(shown[case.vessels] - expected).max() <= 2
+    assert (figures.overlay(case.image, case.vessels, opacity=0) == case.image).all()
+
+
+def test_a_vessel_one_pixel_wide_survives_a_fourfold_reduction():
+    line = np.zeros((400, 400), bool)
+    line[:, 201] = True
+    strength = figures.coverage(line, (100, 100))
+    assert strength[:, 50].min() > 240
+    assert strength[:, [48, 52]].max() == 0
+
+
+def test_coverage_enlarges_without_inventing_pixels():
+    dot = np.zeros((4, 4), bool)
+    dot[1, 2] = True
+    expected = np.kron(dot, np.ones((8, 8))) * 255
+    assert (figures.coverage(dot, (32, 32)) == expected).all()
+
+
+def test_the_detail_shown_holds_most_errors():
+    wrong = np.zeros((100, 150), bool)
+    wrong[70:80, 10:20] = True
+    window = figures._worst_window(wrong)
+    assert wrong[window].sum() == wrong.sum()
+    assert wrong[window].shape == (20, 30)
+
+
+def test_a_prediction_without_annotation_has_no_error_map_and_no_scores(case):
+    args = (case.image, case.probability)
+    with_annotation = figures.plot_prediction(*args, case.vessels, case.fov, 0.5)
+    without = figures.plot_prediction(*args, None, case.fov, 0.5)
+    assert [len(fig.axes) for fig in (with_annotation, without)] == [4, 3]
+    counts = metrics.confusion(case.probability >= 0.5, case.vessels, case.fov)
+    assert f"Dice {metrics.scores(counts)['dice']:.3f}" in with_annotation.get_supxlabel()
+    assert without.get_supxlabel() == ""
+
+
+def test_probabilities_are_always_drawn_from_zero_to_one(case):
+    dim = case._replace(probability=case.probability * 0.1)
+    fig = figures.plot_prediction(*dim[1:], 0.5)
+    assert fig.axes[1].images[0].get_clim() == (0, 1)
+
+
+def test_patch_grid_counts_the_patches_over_each_pixel():
+    image = np.zeros((8, 12, 3), np.uint8)
+    fig = figures.plot_patch_grid(image, [(0, 0), (0, 4), (4, 4)], 8)
+    counts = fig.axes[1].images[0].get_array()
+    assert (counts[0, 0], counts[0, 5], counts[5, 5], counts[7, 0]) == (1, 2, 3, 1)
+    assert len(fig.axes[0].patches) == 3
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_patches_can_be_a_batch_or_a_list_of_items(channels):
+    item = {
+        "image": np.random.default_rng(0).normal(size=(channels, 16, 16)),
+        "vessels": np.eye(16)[None],
+        "fov": np.ones((1, 16, 16)),
+    }
+    batch = {key: np.stack([value, value]) for key, value in item.items()}
+    for patches in (batch, [item, item]):
+        shown = [ax.images[0].get_array() for ax in figures.plot_patches(patches).axes if ax.images]
+        assert len(shown) == 2
+        assert shown[0].min() == 0
+        assert shown[0].max() == 1
+
+
+def history(n):
+    names = ("dice", "iou", "precision", "recall", "accuracy")
+    return [
+        {"epoch": e, "lr": 1e-3, "train_loss": 1 / e, "validation_loss": 1.1 / e, "seconds": 1}
+        | {f"validation_{name}": 0.5 - abs(e - 3) / 10 for name in names}
+        for e in range(1, n + 1)
+    ]
+
+
+def test_history_shows_every_column_and_marks_the_best_epoch():
+    as_text = [{key: str(value) for key, value in row.items()} for row in history(5)]
+    fig = figures.plot_history(as_text)
+    titles = [ax.get_title(loc="left") or ax.get_title() for ax in fig.axes]
+    wanted = {"loss", "Dice", "IoU", "precision", "recall", "accuracy", "learning rate"}
+    assert wanted == set(titles) - {""}
+    assert [line.get_label() for line in fig.axes[0].lines][:2] == ["training", "validation"]
+    assert fig.axes[0].lines[-1].get_label() == "best epoch: 3"
+
+
+def test_history_of_one_epoch_and_of_undefined_scores_can_be_drawn():
+    rows = [row | {"validation_dice": float("nan")} for row in history(1)]
+    figures.plot_history(rows).canvas.draw()
+
+
+def test_curves_mark_the_operating_point_where_the_scores_say(case):
+    histogram = metrics.histogram(*case[2:])
+    second = {"tp": 80, "fp": 20, "fn": 30, "tn": 900}
+    _, pr = figures.plot_curves(histogram, 0.4, second).axes[:2]
+    score = metrics.scores(metrics.confusion_at(histogram, 0.4))
+    by_label = {line.get_label(): line for line in pr.lines}
+    assert by_label["chosen threshold 0.400"].get_xydata().tolist() == [
+        [score["recall"], score["precision"]]
+    ]
+    assert by_label["second observer"].get_xydata().tolist() == [[80 / 110, 80 / 100]]
+    assert f"network, AP {metrics.average_precision(histogram):.3f}" in by_label
+
+
+def test_best_possible_threshold_is_dashed_and_on_test_only(case):
+    histogram = metrics.histogram(*case[2:])
+    validation, test = figures.plot_thresholds(histogram, 0.4, histogram).axes
+    upright = {
+        ax: [line.get_linestyle() for line in ax.lines if np.ptp(line.get_xdata()) == 0]
+        for ax in (validation, test)
+    }
+    assert upright == {validation: ["-"], test: ["-", "--"]}
+
+
+def test_calibration_error_equals_its_definition():
+    vessel, background = np.zeros((2, metrics.LEVELS), np.int64)
+    level = round(0.8 * 65535)
+    vessel[level], background[level] = 60, 40  # promised 0.8, found 0.6
+    background[0] = 100  # promised 0, found 0
+    fig = figures.plot_calibration(metrics.Histogram(vessel, background))
+    assert "expected calibration error 0.100" in fig.axes[0].lines[1].get_label()
+
+
+def test_cases_and_thresholds_have_a_row_and_a_column_each(case):
+    assert len(figures.plot_cases([case, case], 0.5).axes) == 8
+    steps = {"low": 0.2, "chosen": 0.5, "high": 0.8}
+    assert len(figures.plot_three_thresholds(case, steps).axes) == 6
+    assert len(figures.plot_three_thresholds(case._replace(vessels=None), steps).axes) == 3
+
+
+def test_photographs_are_stored_as_jpeg_and_charts_as_png(case):
+    photograph = figures.plot_photograph(*case[1:2], case.vessels, case.fov)
+    assert figures.encode(photograph).startswith(b"\xff\xd8")
+    assert figures.encode(figures.plot_history(history(2))).startswith(b"\x89PNG")
+
+
+def test_saved_figures_are_identical_between_runs_and_carry_their_caption(tmp_path, case):
+    for folder in ("one", "two"):
+        fig = figures.plot_curves(metrics.histogram(*case[2:]), 0.5)
+        figures.save_figure(fig, tmp_path / folder, "curves", "Dice < 1 & more")
+    for name in ("curves.png", "curves.svg"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert sorted(p.name for p in (tmp_path / "one").iterdir()) == ["curves.png", "curves.svg"]
+    with Image.open(tmp_path / "one" / "curves.png") as image:
+        assert image.info["Description"] == "Dice < 1 & more"
+        assert round(image.info["dpi"][0]) == 200
+    texts = "".join(ET.parse(tmp_path / "one" / "curves.svg").getroot().itertext())
+    assert "Dice < 1 & more" in texts
+
+
+def test_losses_pull_as_steeply_as_their_derivative():
+    logit = np.linspace(-4, 4, 401)
+    fig = figures.plot_losses(logit, {"cross-entropy": np.log1p(np.exp(-logit))})
+    pull = fig.axes[1].lines[0].get_ydata()
+    assert np.allclose(pull[1:-1], 1 / (1 + np.exp(logit[1:-1])), atol=1e-4)

@@ -1,0 +1,127 @@
+"""House rules of the notebooks, read without running them."""
+
+import json
+import re
+
+import nbformat
+import pytest
+from conftest import ROOT
+
+from retina_utils import series
+from retina_utils.runs import NOTEBOOKS
+
+LARGEST = 400_000  # bytes of a committed notebook
+BOOKS = {
+    name: nbformat.read(str(ROOT / "notebooks" / f"{name}.ipynb"), as_version=4)
+    for name in NOTEBOOKS
+}
+each = pytest.mark.parametrize("name", NOTEBOOKS)
+
+
+def code_cells(name):
+    return [cell for cell in BOOKS[name].cells if cell.cell_type == "code"]
+
+
+def has_figure(cell):
+    return any(
+        kind in output.get("data", {})
+        for output in cell.get("outputs", [])
+        for kind in ("image/png", "image/jpeg")
+    )
+
+
+@each
+def test_it_opens_with_title_badge_bootstrap_and_parameters(name):
+    title, bootstrap, parameters = BOOKS[name].cells[:3]
+    assert title.source.startswith(f"# {name[:2]} · ")
+    assert f"/notebooks/{name}.ipynb" in title.source and "colab-badge.svg" in title.source
+    assert bootstrap.source == BOOKS["01_data"].cells[1].source
+    assert parameters.metadata["tags"] == ["parameters"]
+    tagged = [c for c in BOOKS[name].cells if "parameters" in c.metadata.get("tags", [])]
+    assert len(tagged) == 1
+
+
+def test_badges_and_bootstrap_name_one_repository():
+    found = set()
+    for name in NOTEBOOKS:
+        text = "\n".join(cell.source for cell in BOOKS[name].cells)
+        found |= set(re.findall(r"github(?:\.com)?/([\w.-]+/[\w.-]+?)(?:/blob| |\))", text))
+    assert len(found) == 1, found
+
+
+def test_shared_parameters_have_one_default():
+    seen = {}
+    for name in NOTEBOOKS:
+        for key, value in series.declared_parameters(ROOT / "notebooks" / f"{name}.ipynb").items():
+            assert seen.setdefault(key, value) == value, key
+
+
+@each
+def test_parameters_are_literals_each_with_its_meaning(name):
+    lines = BOOKS[name].cells[2].source.splitlines()[1:]
+    assert all(re.match(r"\w+: \w+ = \S.*", line) for line in lines)
+    told = [line for line in lines if "  # " in line]
+    assert len(told) >= len(lines) - 4
+    # An unread parameter would be a switch that is wired to nothing.
+    rest = "\n".join(cell.source for cell in code_cells(name)[2:])
+    for line in lines:
+        assert re.search(rf"\b{line.split(':')[0]}\b", rest), line
+
+
+@each
+def test_no_cell_is_longer_than_25_lines(name):
+    assert max(len(cell.source.splitlines()) for cell in code_cells(name)) <= 25
+
+
+@each
+def test_every_figure_is_read_in_the_next_cell(name):
+    cells, figures = BOOKS[name].cells, 0
+    for cell, following in zip(cells, cells[1:], strict=False):
+        if cell.cell_type == "code" and has_figure(cell):
+            figures += 1
+            after = following if following.cell_type == "markdown" else None
+            after = after or cells[cells.index(following) + 1]
+            assert not after.source.startswith("#"), cell.source
+    assert figures >= 2
+
+
+def test_nothing_is_defined_twice():
+    names = []
+    for name in NOTEBOOKS:
+        for cell in code_cells(name):
+            names += re.findall(r"^def (\w+)", cell.source, re.MULTILINE)
+    assert len(names) == len(set(names))
+
+
+@each
+def test_outputs_are_committed_run_in_order_and_clean(name):
+    cells = code_cells(name)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    text = json.dumps(BOOKS[name])
+    assert "widgets" not in BOOKS[name].metadata and "papermill" not in text
+    assert "application/vnd.jupyter.widget" not in text
+    for cell in cells:
+        for output in cell.outputs:
+            assert output.output_type != "error"
+            assert output.get("name") != "stderr", output.get("text")
+        if "nbval-check-output" in cell.metadata.get("tags", []):
+            assert cell.outputs, "a checked cell without output would check nothing"
+    assert not re.search(r"/(home|root|tmp|work|Users)/", text)
+    assert (ROOT / "notebooks" / f"{name}.ipynb").stat().st_size < LARGEST
+
+
+@each
+def test_it_ends_with_findings_and_where_to_go_next(name):
+    last = BOOKS[name].cells[-1].source
+    assert "## In short" in last and "**Try:**" in last and "**Next:**" in last
+    position = NOTEBOOKS.index(name)
+    if position + 1 < len(NOTEBOOKS):
+        assert f"({NOTEBOOKS[position + 1]}.ipynb)" in last
+
+
+@each
+def test_links_lead_somewhere(name):
+    for cell in BOOKS[name].cells:
+        if cell.cell_type == "markdown":
+            for target in re.findall(r"\]\(((?!http)[^)]+)\)", cell.source):
+                assert (ROOT / "notebooks" / target).exists(), target

@@ -1,0 +1,111 @@
+"""Whole photographs: no seam, any size, nothing outside the FOV."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from retina_utils.data import Preparation
+from retina_utils.metrics import histogram, roc_auc
+from retina_utils.models import UNet
+from retina_utils.predict import patch_weight, predict_image
+
+
+class Pixelwise(nn.Module):
+    """Says "vessel" for dark pixels and looks at nothing else, so that patches cannot differ."""
+
+    def __init__(self):
+        super().__init__()
+        self.slope = nn.Parameter(torch.tensor(-1.0))
+
+    def forward(self, image):
+        return self.slope * image[:, :1]
+
+
+class Edgy(Pixelwise):
+    """Right in the middle of a patch and wrong in its corner, like a network short of context."""
+
+    def forward(self, image):
+        logits = super().forward(image).clone()
+        logits[..., :8, :] = 20.0
+        return logits
+
+
+def photograph(height, width, seed=0):
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    return image, np.ones((height, width), bool)
+
+
+@pytest.mark.parametrize("shape", [(100, 90), (256, 256), (300, 411)])
+def test_a_pixelwise_network_leaves_no_seam(shape):
+    image, fov = photograph(*shape)
+    found = predict_image(Pixelwise(), image, fov, precision="float32")
+    green = image[..., 1] / 255
+    expected = 1 / (1 + np.exp((green - green.mean()) / green.std()))
+    assert found.shape == shape and found.dtype == np.float32
+    assert np.abs(found - expected).max() < 1e-5
+
+
+def test_patch_borders_count_less_than_middles():
+    image, fov = photograph(400, 400)
+    preparation = Preparation(patch_size=128, stride=64)
+    right = predict_image(Pixelwise(), image, fov, preparation)
+    found = predict_image(Edgy(), image, fov, preparation)
+    inner = np.abs(found - right)[100:300, 100:300]
+    assert inner.max() < 0.15  # a plain mean would be off by up to a half
+    assert patch_weight(128).min() > 0
+
+
+def test_nothing_is_predicted_outside_the_fov(sample):
+    found = predict_image(UNet(widths=(4, 8)), sample.image, sample.fov)
+    assert found.shape == sample.fov.shape
+    assert not found[~sample.fov].any() and found[sample.fov].any()
+    assert found.min() >= 0 and found.max() <= 1
+
+
+def test_a_missing_fov_is_found(sample):
+    given = predict_image(Pixelwise(), sample.image, sample.fov)
+    found = predict_image(Pixelwise(), sample.image)
+    assert np.abs(given - found)[sample.fov].mean() < 0.02
+
+
+def test_batch_size_changes_nothing(sample):
+    model = UNet(widths=(4, 8)).eval()
+    preparation = Preparation(patch_size=64, stride=32)
+    maps = [
+        predict_image(
+            model, sample.image, sample.fov, preparation, batch_size=n, precision="float32"
+        )
+        for n in (1, 16)
+    ]
+    assert np.abs(maps[0] - maps[1]).max() < 1e-5
+
+
+def test_flips_make_the_prediction_follow_a_flipped_photograph(sample):
+    model = UNet(widths=(4, 8))
+    options = {"flips": True, "precision": "float32", "preparation": Preparation(fov_diameter=128)}
+    straight = predict_image(model, sample.image, sample.fov, **options)
+    mirrored = predict_image(model, sample.image[:, ::-1], sample.fov[:, ::-1], **options)
+    assert np.abs(straight - mirrored[:, ::-1]).mean() < 2e-3
+    plain = predict_image(model, sample.image, sample.fov, Preparation(fov_diameter=128))
+    assert np.abs(straight - plain).max() > 1e-3
+
+
+@pytest.mark.parametrize("diameter", [0, 160, 500])
+def test_the_map_comes_back_at_native_size_and_in_place(sample, diameter):
+    found = predict_image(Pixelwise(), sample.image, sample.fov, Preparation(fov_diameter=diameter))
+    # Dark pixels are likelier vessels: the map has to lie on the photograph it came from.
+    assert roc_auc(histogram(found, sample.vessels, sample.fov)) > 0.6
+
+
+def test_training_mode_is_given_back(sample):
+    model = UNet(widths=(4, 8)).train()
+    predict_image(model, sample.image, sample.fov)
+    assert model.training
+
+
+def test_wrong_arrays_are_refused(sample):
+    with pytest.raises(ValueError, match=r"expected \(H, W, 3\) uint8"):
+        predict_image(Pixelwise(), sample.image / 255, sample.fov)
+    with pytest.raises(ValueError, match="with 0 pixels inside"):
+        predict_image(Pixelwise(), sample.image, np.zeros_like(sample.fov))
