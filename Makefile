@@ -9,7 +9,7 @@ PRESET ?= tiny
 export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help run-all test test-units test-notebooks lab import-data diff refresh tiny lint lock clean
+.PHONY: help run-all test test-units test-notebooks test-browser lab import-data diff refresh tiny lint lock clean
 
 help: ## list the commands
 	@echo "Retinal-vessel segmentation notebooks. Commands:"
@@ -22,7 +22,7 @@ run-all: $(VENV)/.installed ## run the series: PRESET=tiny DATA=folder RUN=name 
 test: test-units test-notebooks ## all tests: the package, then every notebook end to end
 
 test-units: $(VENV)/.installed ## the package's tests alone
-	$(PY) -m pytest tests
+	$(PY) -m pytest tests --ignore tests/browser
 
 # The notebooks run in a copy, just as they are, so that nothing here is touched.
 test-notebooks: $(VENV)/.installed ## every notebook end to end on the tiny data (nbval)
@@ -30,6 +30,9 @@ test-notebooks: $(VENV)/.installed ## every notebook end to end on the tiny data
 	cp -r notebooks data "$$copy" && cp tests/nbval_conftest.py "$$copy/conftest.py" && \
 	RETINA_QUIET=1 $(PY) -m pytest -p no:cacheprovider -c "$$copy/conftest.py" \
 	  --rootdir "$$copy" --nbval-lax --nbval-current-env --nbval-cell-timeout 900 --durations 5 "$$copy/notebooks"
+
+test-browser: $(VENV)/.installed ## the slider in JupyterLab and in the report (needs Chromium)
+	RETINA_REQUIRE_BROWSER=1 $(PY) -m pytest tests/browser
 
 lab: $(VENV)/.installed ## open the notebooks in JupyterLab
 	$(VENV)/bin/jupyter lab notebooks/01_data.ipynb

@@ -11,6 +11,6 @@ import os
 # five to twenty times slower. It must be said before torch is imported, and changes no result.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from retina_utils.version import __version__  # noqa: E402
+from retina_utils.version import __version__
 
 __all__ = ["__version__"]

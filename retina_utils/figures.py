@@ -548,7 +548,7 @@ def plot_cases(cases: Sequence[Case], threshold: float) -> Figure:
     for row, case in zip(axes, cases, strict=True):
         predicted = metrics.decide(case.probability, threshold) & case.fov
         errors = error_map(predicted, case.vessels, case.fov)
-        detail = _worst_window((predicted ^ case.vessels) & case.fov)
+        detail = worst_window((predicted ^ case.vessels) & case.fov)
         score = metrics.scores(metrics.confusion(predicted, case.vessels, case.fov))
         shape = case.fov.shape
         _show(row[0], shrink(case.image, size), f"{case.name}: Dice {score['dice']:.3f}", shape)
@@ -605,6 +605,7 @@ def _show(ax, picture, title, shape=None, **options):
     height, width = (shape or picture.shape)[:2]
     options = {"cmap": "gray", "extent": (-0.5, width - 0.5, height - 0.5, -0.5)} | options
     drawn = ax.imshow(picture, **options)
+    ax.set_anchor("N")  # titles of a row stand on one line, whatever the panels' heights
     ax.axis("off")
     ax.set_title(title)
     return drawn
@@ -640,7 +641,7 @@ def _draw_equal_dice(ax):
         ax.text(1.02, dice / (2 - dice), name, fontsize=7, color=GREY, va="center")
 
 
-def _worst_window(wrong):
+def worst_window(wrong):
     """Two slices: the window, a fifth of the photograph each way, that holds most wrong pixels."""
     sides = tuple(max(n // 5, 1) for n in wrong.shape)
     share = uniform_filter(wrong.astype(np.float32), sides, mode="constant")

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".pbm")
 
-# Vessels cover about a tenth of a fundus photograph. A "vessel" share above this is an inverted file.
+# Vessels cover about a tenth of a photograph; a "vessel" share above this is an inverted file.
 LARGEST_VESSEL_SHARE = 0.5
 
 

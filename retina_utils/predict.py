@@ -96,14 +96,15 @@ def _average_patches(
         patches = patches.to(device).contiguous(memory_format=torch.channels_last)
         with explain_memory(patches.shape), autocast(device, precision):
             logits = model(patches)
-        for (top, left), probability in zip(part, logits.float().sigmoid()[:, 0].cpu().numpy()):
+        probabilities = logits.float().sigmoid()[:, 0].cpu().numpy()
+        for (top, left), probability in zip(part, probabilities, strict=True):
             total[top : top + size, left : left + size] += probability * weight
             weights[top : top + size, left : left + size] += weight
     return (total / weights)[:height, :width]
 
 
 def patch_weight(size: int) -> np.ndarray:
-    """How much each pixel of a patch counts: (size, size) float32, 1 in the middle, > 0 at edges."""
+    """How much each pixel of a patch counts: (size, size) float32, 1 amid, above 0 at edges."""
     ramp = np.minimum(np.arange(size), np.arange(size)[::-1]) + 1.0
     ramp = (ramp / ramp.max()).astype(np.float32)
     return np.outer(ramp, ramp)

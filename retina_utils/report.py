@@ -202,7 +202,7 @@ def _read_csv(path: Path) -> list[dict]:
         return list(csv.DictReader(file))
 
 
-def _load_case(folder: Path, pair: data.Pair) -> Case:
+def load_case(folder: Path, pair: data.Pair) -> Case:
     """A photograph with its probability map."""
     path = folder / "probability" / pair.split / f"{pair.name}.png"
     _need(path, "04_evaluate")
@@ -215,7 +215,7 @@ def _measure(folder: Path, pairs: list[data.Pair], threshold: float) -> Measured
     """Count a split, one photograph in memory at a time."""
     counts, second, pooled = [], [], None
     for pair in pairs:
-        case = _load_case(folder, pair)
+        case = load_case(folder, pair)
         counted = metrics.histogram(case.probability, case.vessels, case.fov)
         pooled = metrics.pool([pooled, counted]) if pooled else counted
         counts.append(metrics.confusion_at(counted, threshold))
@@ -324,7 +324,20 @@ def _opening(run: Run, split: str) -> str:
 {threshold["value"]:.4f}, chosen for the best {_text(SCORES.get(threshold["by"], threshold["by"]))}
 on {_text(threshold["chosen_on"])} photographs and not moved afterwards. One training run, seed
 {_text(run.seed)}. Command: <code>{_text(command)}</code></p>
+{_choice_by_eye(run)}
 """
+
+
+def _choice_by_eye(run: Run) -> str:
+    """What a reader chose with the slider, if anybody did; it never replaces the threshold."""
+    path = run.folder / "threshold_by_eye.json"
+    if not path.exists():
+        return ""
+    choice = json.loads(path.read_text(encoding="utf-8"))
+    return (
+        f'<p class="protocol">A reader chose another threshold by eye, {choice["threshold"]:.3f}: '
+        f"“{_text(choice['reason'])}”. The scores on this page keep to the one above.</p>"
+    )
 
 
 def _second_sentence(measured: Measured, low: float, high: float) -> str:
@@ -483,11 +496,11 @@ def _extremes(run: Run, split: str) -> str:
     ranked = _ranked(run, split)
     rows = []
     for label, pair in _named_extremes(ranked).items():
-        case = _load_case(run.folder, pair)
+        case = load_case(run.folder, pair)
         decision = metrics.decide(case.probability, run.threshold) & case.fov
         size = figures.fit(case.fov.shape, min(PANEL, max(case.fov.shape)))
         errors = figures.error_map(decision, case.vessels, case.fov)
-        detail = figures._worst_window((decision ^ case.vessels) & case.fov)
+        detail = figures.worst_window((decision ^ case.vessels) & case.fov)
         score = metrics.scores(metrics.confusion(decision, case.vessels, case.fov))
         panels = {
             "photograph": figures.shrink(case.image, size),
@@ -531,7 +544,7 @@ def _slider(run: Run, split: str, room: int) -> str:
     def cases() -> Iterator[Case]:
         for pair in order:
             which = f", {extremes[pair.name].lower()}" if pair.name in extremes else ""
-            yield _load_case(run.folder, pair)._replace(
+            yield load_case(run.folder, pair)._replace(
                 name=f"{pair.name} (Dice {dice[pair.name]:.3f}{which})"
             )
 

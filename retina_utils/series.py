@@ -12,6 +12,7 @@ import json
 import os
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import papermill
@@ -21,8 +22,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from retina_utils.runs import NOTEBOOKS, RunError, open_run, require, write_json
-
-DATASETS_TO_IMPORT = ("chase_db1", "hrf")
+from retina_utils.sources import SOURCES
 
 
 class SeriesError(RuntimeError):
@@ -123,9 +123,8 @@ def check_known(name: str, declared: dict, where: str) -> None:
         return
     near = difflib.get_close_matches(name, declared, n=1)
     hint = f"Did you mean {near[0]}? " if near else ""
-    raise SeriesError(
-        f"{where}: unknown parameter {name}. {hint}The notebooks know: {', '.join(sorted(declared))}."
-    )
+    known = ", ".join(sorted(declared))
+    raise SeriesError(f"{where}: unknown parameter {name}. {hint}The notebooks know: {known}.")
 
 
 def cast(name: str, value, default):
@@ -141,19 +140,16 @@ def cast(name: str, value, default):
         text = value.strip()
         value = yaml.safe_load(text)
         if isinstance(value, str):  # YAML 1.1 takes 1e-4 for text
-            try:
+            with suppress(ValueError):
                 value = float(value)
-            except ValueError:
-                pass
     if wanted is float and type(value) is int:
         return float(value)
     if wanted is int and type(value) is float and value.is_integer():
         return int(value)
     if type(value) is not wanted:
-        example = {bool: "true or false", list: "a list such as [16, 32]"}
-        kind = example.get(wanted, {int: "a whole number", float: "a number"}.get(wanted, ""))
+        kinds = {bool: "true or false", list: "a list", int: "a whole number", float: "a number"}
         raise SeriesError(
-            f"parameter {name}: found {value!r}, expected {kind} such as {default!r}."
+            f"parameter {name}: found {value!r}, expected {kinds[wanted]} such as {default!r}."
         )
     return value
 
@@ -163,14 +159,13 @@ def check_data_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     hint = "Check DATA=..."
-    if folder.name in DATASETS_TO_IMPORT:
-        hint = (
-            f"Import the download first: make import-data DATASET={folder.name} SRC=<folder or zip>"
-        )
+    if folder.name in SOURCES:
+        command = f"make import-data DATASET={folder.name} SRC=<folder or zip>"
+        hint = f"Import the download first: {command}"
     raise SeriesError(f"{folder}: no such data folder. {hint}")
 
 
-# --- Running ----------------------------------------------------------------------------------------
+# --- Running --------------------------------------------------------------------------------------
 
 
 def run_notebook(folder: Path, name: str, run: Path, chosen: dict, fresh: bool) -> bool:
@@ -268,15 +263,15 @@ def closing_words(run: Path) -> str:
     return "\n".join(
         [
             "",
-            f"{protocol['data']}, test split, {test['n']} photographs, inside the FOV, native size:",
+            f"{protocol['data']}, test split, {test['n']} photographs, {protocol['counted']}:",
             f"  Dice {spread} per image (mean ± SD), {test['pooled']['dice']:.3f} pooled",
             f"  IoU {test['pooled']['iou']:.3f}, ROC-AUC {test['pooled']['auc']:.4f}, "
             f"average precision {test['pooled']['ap']:.3f} pooled",
             f"  threshold {report['threshold']['value']:.3f} ({protocol['threshold']})",
             "",
             "Where to look:",
+            f"  {_short(run / 'report.html')}  the whole run on one page: open it in a browser",
             f"  {_short(run / 'notebooks')}/   the five notebooks as they ran",
-            f"  {_short(run / 'figures')}/     every figure",
             f"  {_short(run / 'metrics.csv')}  scores of every photograph",
             f"  {_short(run / 'overlays')}/    predicted vessels over the photographs",
         ]

@@ -10,9 +10,12 @@ import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 from nbclient import NotebookClient
+from PIL import Image
 from traitlets.config import Config
 
+from retina_utils import images
 from retina_utils.runs import NOTEBOOKS
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
@@ -49,3 +52,8 @@ if __name__ == "__main__":
     for name in sys.argv[1:] or NOTEBOOKS:
         print(name, flush=True)
         refresh(FOLDER / f"{name}.ipynb")
+    # The README's picture is a figure of the series, too.
+    figure = FOLDER.parent / "outputs" / "tiny" / "figures" / "05_error_map.png"
+    picture = Image.open(figure).convert("RGB")
+    picture.thumbnail((1200, 1200))
+    images.write_jpeg(FOLDER / "images" / "overview.jpg", np.asarray(picture))

@@ -77,7 +77,7 @@ def test_coverage_enlarges_without_inventing_pixels():
 def test_the_detail_shown_holds_most_errors():
     wrong = np.zeros((100, 150), bool)
     wrong[70:80, 10:20] = True
-    window = figures._worst_window(wrong)
+    window = figures.worst_window(wrong)
     assert wrong[window].sum() == wrong.sum()
     assert wrong[window].shape == (20, 30)
 

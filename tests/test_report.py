@@ -143,3 +143,13 @@ def test_eyes_of_one_person_are_drawn_together():
     assert alike == (0.5, 0.9)  # only both good, both bad, or one of each
     assert apart[0] >= alike[0] and apart[1] <= alike[1]
     assert np.isnan(report.bootstrap_intervals([good, bad], ["a", "a"])["dice"]).all()
+
+
+def test_a_threshold_chosen_by_eye_is_told_and_changes_no_score(run):
+    before = report.write_report(run).read_text()
+    runs.keep_threshold(run, 0.31, "thin vessels <matter>")
+    after = report.write_report(run).read_text()
+    (run / "threshold_by_eye.json").unlink()
+    assert "by eye" not in before
+    assert "by eye, 0.310: “thin vessels &lt;matter&gt;”" in after
+    assert f"{THRESHOLD:.4f}" in after

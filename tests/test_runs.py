@@ -1,4 +1,4 @@
-"""A run folder can be trusted: what is missing or changed is said, and by which notebook to mend."""
+"""A run folder can be trusted: what is missing or changed is said, and which notebook mends it."""
 
 import json
 import os

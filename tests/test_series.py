@@ -29,7 +29,8 @@ count.write_text(str(int(count.read_text()) + 1 if count.exists() else 1))
 scores = {"dice": 0.8, "iou": 0.7, "auc": 0.98, "ap": 0.9}
 split = {"pooled": scores, "mean": scores, "sd": scores, "n": 4}
 (folder / "metrics.json").write_text(json.dumps({"splits": {"test": split},
-    "protocol": {"data": "toy", "threshold": "by hand"}, "threshold": {"value": 0.5}}))
+    "protocol": {"data": "toy", "threshold": "by hand", "counted": "inside the FOV"},
+    "threshold": {"value": 0.5}}))
 if "NAME" == "03_train" and epochs == 13:
     raise ValueError("unlucky")
 """
@@ -140,7 +141,7 @@ def test_values_from_the_command_line_have_the_expected_type(text, default, valu
 
 
 def test_presets_are_checked_for_type_too():
-    with pytest.raises(SeriesError, match="expected a number such as 0.1"):
+    with pytest.raises(SeriesError, match=r"expected a number such as 0\.1"):
         series.cast("lr", "fast", 0.1)
     with pytest.raises(SeriesError, match="expected true or false"):
         series.cast("flips", 1, True)

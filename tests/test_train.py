@@ -178,7 +178,7 @@ def test_running_out_of_memory_names_the_knobs():
     with pytest.raises(train.TrainingError, match="Halve batch_size first"):  # noqa: SIM117
         with train.explain_memory(torch.Size([8, 1, 256, 256])):
             raise torch.OutOfMemoryError("CUDA out of memory.")
-    with pytest.raises(RuntimeError, match="^something else$"):  # noqa: SIM117
+    with pytest.raises(RuntimeError, match=r"^something else$"):  # noqa: SIM117
         with train.explain_memory(torch.Size([1])):
             raise RuntimeError("something else")
 
