@@ -9,7 +9,7 @@ PRESET ?= tiny
 export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help run-all test test-units test-notebooks test-browser lab import-data diff refresh tiny lint lock clean
+.PHONY: help run-all test test-units test-notebooks test-browser lab import-data diff refresh tiny badges lint lock clean
 
 help: ## list the commands
 	@echo "Retinal-vessel segmentation notebooks. Commands:"
@@ -28,8 +28,9 @@ test-units: $(VENV)/.installed ## the package's tests alone
 test-notebooks: $(VENV)/.installed ## every notebook end to end on the tiny data (nbval)
 	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && mkdir "$$copy/outputs" && \
 	cp -r notebooks data "$$copy" && cp tests/nbval_conftest.py "$$copy/conftest.py" && \
+	cp tests/nbval_outcome.py "$$copy/test_outcome.py" && \
 	RETINA_QUIET=1 $(PY) -m pytest -p no:cacheprovider -c "$$copy/conftest.py" \
-	  --rootdir "$$copy" --nbval-lax --nbval-current-env --nbval-cell-timeout 900 --durations 5 "$$copy/notebooks"
+	  --rootdir "$$copy" --nbval-lax --nbval-current-env --nbval-cell-timeout 900 --durations 5 "$$copy/notebooks" "$$copy/test_outcome.py"
 
 test-browser: $(VENV)/.installed ## the slider in JupyterLab and in the report (needs Chromium)
 	RETINA_REQUIRE_BROWSER=1 $(PY) -m pytest tests/browser
@@ -49,6 +50,10 @@ refresh: $(VENV)/.installed ## run the notebooks in place: the only way their co
 
 tiny: $(VENV)/.installed ## draw data/tiny again from its seed
 	$(PY) -m retina_utils.synth data/tiny --force
+
+badges: ## point the Colab badges at your repository: REPO=owner/name
+	@$(if $(REPO),,echo 'Usage: make badges REPO=owner/name' >&2; exit 2)
+	@sed -E -i.bak 's#(github\.com|com/github)/[A-Za-z0-9._-]+/[A-Za-z0-9._-]+#\1/$(REPO)#g' notebooks/*.ipynb && rm notebooks/*.bak
 
 lint: $(VENV)/.installed ## check style and formatting
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

@@ -1,6 +1,6 @@
 """Scores at all thresholds: one histogram against a loop over 256 thresholds, on one photograph.
 
-    python benchmarks/thresholds.py
+python benchmarks/thresholds.py
 """
 
 import time

@@ -38,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
         run = open_run(chosen["outputs_dir"], chosen["run"])
         os.environ["RETINA_COMMAND"] = shlex.join(["make", "run-all"]) + _as_make(options)
         os.environ["RETINA_QUIET"] = "1"
+        if sys.stderr.isatty() and hasattr(os, "ttyname"):
+            os.environ["RETINA_TERMINAL"] = os.ttyname(sys.stderr.fileno())
         ran = [run_notebook(folder, name, run, chosen, options.fresh) for name in NOTEBOOKS]
     except (SeriesError, RunError) as error:
         print(f"\n{error}", file=sys.stderr)

@@ -13,6 +13,7 @@ from html import escape
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from retina_utils import figures, metrics
@@ -28,6 +29,10 @@ SCORES = {
     "recall": "recall",
     "specificity": "specificity",
 }
+LABEL = {"description_width": "80px"}
+TRACK = "0 12px 0 98px"  # room left and right of the slider's track, for the marks under it
+PICTURE = "560px"  # the widest it is shown: with the slider it must fit on a screen
+FOUND = "decided to be vessel"
 VIEWS = ("overlay", "error map", "vessels", "probability", "photograph")
 
 
@@ -68,6 +73,7 @@ class ThresholdExplorer(widgets.VBox):
         self.pooled, self.n_counted = metrics.pool(counted) if counted else None, len(counted)
 
         super().__init__(self._build_controls())
+        self.add_class("threshold-explorer")
         self._load_case()
         self.photograph.observe(self._load_case, "value")
         for control in (self.zoom, self.across, self.down):
@@ -78,61 +84,59 @@ class ThresholdExplorer(widgets.VBox):
     # Building ------------------------------------------------------------------------------
 
     def _build_controls(self) -> list[widgets.Widget]:
-        full = widgets.Layout(width="100%", max_width=f"{DISPLAY[1]}px")
-        wide = {"description_width": "6em"}
+        """All controls, in the order in which the tab key visits them.
+
+        The picture with the slider beneath it, and beside them, or below where there is no room,
+        the numbers: all are seen at once while the slider moves.
+        """
         self.photograph = widgets.Dropdown(
             options=[(case.name, index) for index, case in enumerate(self.cases)],
-            description="photograph", tooltip=f"a {self.split} photograph", style=wide,
+            description="photograph", tooltip=f"a {self.split} photograph", style=LABEL,
+            layout={"width": "280px"},
         )  # fmt: skip
         self.view = widgets.ToggleButtons(
             options=VIEWS,
             tooltips=[f"show the {view}" for view in VIEWS],
             style={"button_width": "auto"},
         )
+        self.picture = widgets.Image(format="jpeg", layout={"width": "100%", "margin": "0"})
+        self.key = widgets.HTML(layout={"height": "28px"})
         self.slider = widgets.FloatSlider(
-            self.chosen, min=0, max=1, step=STEP, readout=False, layout=full,
-            tooltip="threshold: pixels at least this probable are vessels",
+            _on_step(self.chosen), min=0, max=1, step=STEP, readout=False, description="threshold",
+            tooltip="pixels at least this probable are vessels", style=LABEL,
+            layout={"width": "auto"},
         )  # fmt: skip
         self.slider.add_class("threshold-slider")
         self.jumps = [self._jump_button(name, value) for name, value in self.marks.items()]
-        percent = {"min": 0, "max": 1, "step": 0.02, "readout_format": ".0%", "style": wide}
-        percent["layout"] = {"width": "252px"}
-        self.opacity = widgets.FloatSlider(
-            0.8, description="tint", tooltip="strength of the tint in the overlay", **percent
-        )
         self.zoom = widgets.Dropdown(
             options=[(f"{n}×", n) for n in (1, 2, 4, 8)], description="zoom",
-            tooltip="enlarge a part of the photograph", style=wide, layout={"width": "12.5em"},
+            tooltip="enlarge a part of the photograph", style=LABEL, layout={"width": "150px"},
         )  # fmt: skip
-        percent["readout"] = False
-        self.across = widgets.FloatSlider(
-            0.5, description="left–right", tooltip="move the part across", **percent
-        )
-        self.down = widgets.FloatSlider(
-            0.5, description="up–down", tooltip="move the part up or down", **percent
-        )
-        self.picture = widgets.Image(format="jpeg", layout=full)
-        self.key = widgets.HTML(layout={"height": "2em"})
+        self.across = _small_slider(0.5, "left–right", "move the part across")
+        self.down = _small_slider(0.5, "up–down", "move the part up or down")
+        self.opacity = _small_slider(0.8, "tint", "strength of the tint in the overlay")
         self.numbers, self.status = widgets.HTML(), widgets.HTML()
-        track = widgets.VBox([self.slider, widgets.HTML(self._ticks(), layout=full)], layout=full)
+        wrap = widgets.Layout(flex_flow="row wrap")
+        ticks = widgets.HTML(self._ticks(), layout={"margin": "-6px 0 6px"})
+        left = [self.picture, self.key, self.slider, ticks]
+        right = [self.numbers, widgets.HBox(self.jumps, layout=wrap)]
+        right += [self.zoom, self.across, self.down, self.opacity]
+        columns = [
+            widgets.VBox(left, layout={"flex": "3 1 400px", "max_width": PICTURE}),
+            widgets.VBox(right, layout={"flex": "1 1 320px", "max_width": "360px"}),
+        ]
         return [
-            widgets.HBox([self.photograph, self.zoom]),
-            self.view,
-            self.picture,
-            self.key,
-            track,
-            widgets.HBox(self.jumps, layout={"flex_flow": "row wrap"}),
-            self.numbers,
-            widgets.HBox([self.opacity, self.across, self.down], layout={"flex_flow": "row wrap"}),
+            widgets.HBox([self.photograph, self.view], layout=wrap),
+            widgets.HBox(columns, layout={"flex_flow": "row wrap", "grid_gap": "0 16px"}),
             *self._build_choice(),
         ]
 
     def _build_choice(self) -> list[widgets.Widget]:
         """The reason, the button and what came of it; nothing without ``on_choose``."""
-        wide = {"description_width": "6em"}
         self.reason = widgets.Text(
             placeholder="why this one? (kept with the choice)", description="reason",
-            tooltip="a sentence that says why", style=wide, layout={"width": "560px"},
+            tooltip="a sentence that says why", style=LABEL,
+            layout={"flex": "1 1 280px", "max_width": "560px"},
         )  # fmt: skip
         self.choose = widgets.Button(
             description="use this threshold", tooltip="keep this threshold, chosen by eye",
@@ -142,15 +146,16 @@ class ThresholdExplorer(widgets.VBox):
         if self.on_choose is None:
             return []
         if self.split == "test":
-            self.status.value = "A threshold chosen on test photographs flatters their scores."
-        return [widgets.HBox([self.reason, self.choose]), self.status]
+            self._say("A threshold chosen on test photographs flatters their scores.")
+        choice = widgets.HBox([self.reason, self.choose], layout={"flex_flow": "row wrap"})
+        return [choice, self.status]
 
     def _jump_button(self, name: str, value: float) -> widgets.Button:
         button = widgets.Button(
             description=f"{name} {value:.3g}", tooltip=f"go to the {name} threshold",
             layout={"width": "auto"},
         )  # fmt: skip
-        button.on_click(lambda _: setattr(self.slider, "value", value))
+        button.on_click(lambda _: setattr(self.slider, "value", _on_step(value)))
         return button
 
     def _ticks(self) -> str:
@@ -163,7 +168,7 @@ class ThresholdExplorer(widgets.VBox):
                 f'<span style="position:absolute;left:{value:.2%};top:{1.2 * row:.1f}em;'
                 f'transform:translateX(-50%);white-space:nowrap">▴ {escape(name)}</span>'
             )
-        style = f"position:relative;margin:0 8px;height:{1.2 * lines:.1f}em;font-size:11px"
+        style = f"position:relative;margin:{TRACK};height:{1.2 * lines:.1f}em;font-size:11px"
         return f'<div aria-hidden="true" style="{style};line-height:1.2em">{"".join(ticks)}</div>'
 
     # Drawing -------------------------------------------------------------------------------
@@ -197,13 +202,10 @@ class ThresholdExplorer(widgets.VBox):
 
     @property
     def threshold(self) -> float:
-        """Where the slider stands; within half a step of a mark, exactly the mark's threshold.
-
-        A browser rounds what it shows to whole steps, and would turn 0.4317 into 0.43.
-        """
+        """Where the slider stands; at the step nearest to a mark, exactly the mark's threshold."""
         value = self.slider.value
         mark = min(self.marks.values(), key=lambda mark: abs(mark - value))
-        return mark if abs(mark - value) <= STEP / 2 else value
+        return mark if _on_step(mark) == _on_step(value) else value
 
     def _view(self) -> np.ndarray:
         """The visible part in the chosen view: (h, w, 3) uint8 at screen size."""
@@ -225,28 +227,39 @@ class ThresholdExplorer(widgets.VBox):
         return figures.error_map(predicted, truth, self.fov, self.size)
 
     def _key(self) -> str:
-        """The names of the colours of the error map, and a word where it cannot be drawn."""
+        """What the colours of the view mean, and a word where errors cannot be drawn."""
         if self.case.vessels is None:
             return "This photograph has no annotation: no scores, and an error map without errors."
-        if self.view.value != "error map":
-            return ""
-        box = '<span style="background:{};border:1px solid {};padding:0 .5em">&nbsp;</span> {}'
-        names = figures.ERROR_COLOURS.items()
-        return " &ensp; ".join(box.format(colour, figures.GREY, name) for name, colour in names)
+        if self.view.value == "probability":
+            shades = plt.get_cmap(figures.PROBABILITY_MAP)(np.linspace(0, 1, 9))
+            ramp = f"linear-gradient(to right,{','.join(map(to_hex, shades))})"
+            return f"0 {_swatch(ramp, '5em')} 1"
+        colours = {
+            "overlay": {FOUND: figures.SKY},
+            "error map": figures.ERROR_COLOURS,
+            "vessels": {FOUND: figures.ERROR_COLOURS["hit"]},
+        }.get(self.view.value, {})
+        return " &ensp; ".join(f"{_swatch(colour)} {name}" for name, colour in colours.items())
 
     def _numbers(self) -> str:
         """The scores of this photograph and of the whole split, as an HTML table."""
         histograms = {
-            self.case.name: self.histograms[self.photograph.value],
+            "this photograph": self.histograms[self.photograph.value],
             f"{self.n_counted} {self.split} photographs, pooled": self.pooled,
         }
-        rows = [
-            {"": name} | metrics.scores(metrics.confusion_at(histogram, self.threshold))
+        scores = {
+            name: metrics.scores(metrics.confusion_at(histogram, self.threshold))
             for name, histogram in histograms.items()
             if histogram is not None
+        }
+        rows = [
+            {"": label} | {name: found[key] for name, found in scores.items()}
+            for key, label in SCORES.items()
+            if scores
         ]
         caption = f"threshold {self.threshold:.3f}, inside the field of view"
-        return Table(rows, {"": "", **SCORES}, caption=caption)._repr_html_()
+        table = Table(rows, caption=caption)._repr_html_()
+        return f'<div style="line-height:1.5">{table}</div>'
 
     # Choosing and keeping ------------------------------------------------------------------
 
@@ -254,15 +267,19 @@ class ThresholdExplorer(widgets.VBox):
         """Hand the threshold and its reason on, and say that an eye made the choice."""
         threshold, reason = self.threshold, self.reason.value.strip()
         if not reason:
-            self.status.value = "<b>Not kept.</b> Write the reason first."
+            self._say("<b>Not kept.</b> Write the reason first.")
             return
         try:
             self.on_choose(threshold, reason)
         except (OSError, ValueError) as error:  # a widget's errors would be seen by nobody
-            self.status.value = f"<b>Not kept:</b> {escape(str(error))}"
+            self._say(f"<b>Not kept:</b> {escape(str(error))}")
             return
         words = f"chosen by eye on {self.split} photographs: {reason}"
-        self.status.value = f"<b>Threshold {threshold:.3f}</b>, {escape(words)}"
+        self._say(f"<b>Threshold {threshold:.3f}</b>, {escape(words)}")
+
+    def _say(self, words: str) -> None:
+        """Show a line that a screen reader reads at once."""
+        self.status.value = f'<span role="alert">{words}</span>'
 
     def _repr_mimebundle_(self, **options) -> dict:
         """The widget, and for readers without a kernel a figure with three thresholds."""
@@ -274,6 +291,28 @@ class ThresholdExplorer(widgets.VBox):
         plt.close(fig)
         words = f"ThresholdExplorer: {len(self.cases)} {self.split} photographs; needs a kernel"
         return super()._repr_mimebundle_(**options) | {"image/jpeg": still, "text/plain": words}
+
+
+def _on_step(value: float) -> float:
+    """The step of the slider nearest to ``value``.
+
+    A browser would round a value between two steps and send it back, perhaps after the next move.
+    """
+    return round(round(value / STEP) * STEP, 6)
+
+
+def _small_slider(value: float, description: str, tooltip: str) -> widgets.FloatSlider:
+    """A slider from 0 to 1 without a number beside it."""
+    return widgets.FloatSlider(
+        value, min=0, max=1, step=0.02, readout=False, description=description, tooltip=tooltip,
+        style=LABEL, layout={"width": "240px"},
+    )  # fmt: skip
+
+
+def _swatch(background: str, width: str = "1em") -> str:
+    """A small coloured box, as HTML."""
+    style = f"display:inline-block;width:{width};height:1em;vertical-align:-.15em"
+    return f'<span style="{style};border:1px solid {figures.GREY};background:{background}"></span>'
 
 
 def screen_pixels(longest: int) -> int:

@@ -318,7 +318,9 @@ def _check_target(out: Path, source: Path, force: bool) -> None:
         raise SourceError(f"{out}: the download itself lies there; choose another --out.")
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         if not force:
-            raise SourceError(f"{out}: exists already. Add --force to replace it.")
+            raise SourceError(
+                f"{out}: exists already. Add --force (make: ARGS=--force) to replace it."
+            )
         if not (out / "checksums.csv").is_file() or not (out / "SOURCE.md").is_file():
             raise SourceError(f"{out}: was not made by an import, so --force leaves it alone.")
 

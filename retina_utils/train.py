@@ -4,6 +4,7 @@ Nothing here owns the loop: each function does one step of an epoch and gives ba
 """
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
+from tqdm import tqdm as text_tqdm
 from tqdm.auto import tqdm
 
 from retina_utils import metrics
@@ -271,9 +273,18 @@ def step_schedule(scheduler: torch.optim.lr_scheduler.LRScheduler, validation_lo
 # --- Small change ---------------------------------------------------------------------------------
 
 
-def progress(items: Iterable, label: str) -> Iterable:
-    """``items`` with a progress bar in JupyterLab or a terminal, and without where none is read."""
-    return tqdm(items, desc=label, leave=False, disable=is_quiet())
+def progress(items: Iterable, label: str) -> Iterator:
+    """``items`` with a progress bar: in JupyterLab, in a terminal, nowhere if nobody watches.
+
+    A notebook that papermill runs has no terminal of its own; ``RETINA_TERMINAL`` names the one
+    it was started from, and the bar goes there instead of into the notebook.
+    """
+    terminal = os.environ.get("RETINA_TERMINAL")
+    if not terminal:
+        yield from tqdm(items, desc=label, leave=False, disable=is_quiet())
+        return
+    with open(terminal, "w") as file:
+        yield from text_tqdm(items, desc=label, leave=False, file=file, ncols=80)
 
 
 @contextmanager

@@ -10,9 +10,11 @@ THRESHOLD = 0.4183  # between two steps of the slider
 PEOPLE = {"train": "aab", "validation": "cd", "test": "eefg"}
 
 
-def write_fake_run(folder: Path, synthetic: bool = False, size: int = 96) -> Path:
-    """Photographs in ``folder/eyes`` and their run in ``folder/outputs/fake``; the run's path."""
-    root, run = folder / "eyes", folder / "outputs" / "fake"
+def write_fake_run(
+    folder: Path, synthetic: bool = False, size: int = 96, name: str = "fake"
+) -> Path:
+    """Photographs in ``folder/eyes`` and their run in ``folder/outputs/name``; the run's path."""
+    root, run = folder / "eyes", folder / "outputs" / name
     rng = np.random.default_rng(3)
     splits = {split: [] for split in PEOPLE}
     rows, summary = [], {}
@@ -33,14 +35,15 @@ def write_fake_run(folder: Path, synthetic: bool = False, size: int = 96) -> Pat
     runs.write_csv(run / "metrics.csv", rows)
     threshold = {"value": THRESHOLD, "chosen_on": "validation", "by": "dice"}
     threshold["best_test"] = metrics.best_threshold(pooled)
-    content = {"protocol": {"pixels": "inside the FOV"}, "threshold": threshold, "splits": summary}
+    protocol = {"pixels": "inside the FOV", "threshold": "highest pooled dice on validation"}
+    content = {"protocol": protocol, "threshold": threshold, "splits": summary}
     runs.write_json(run / "metrics.json", content | {"second_observer": None})
     settings = {"c_in": 1, "widths": [4, 8]}
     runs.write_json(
         run / "model.json", {"architecture": "unet", "settings": settings, "parameters": 1234}
     )
     runs.write_csv(run / "history.csv", [history_row(epoch) for epoch in range(1, 5)])
-    results = {"synthetic": synthetic, "data_dir": root}
+    results = {"data": root.name, "synthetic": synthetic, "data_dir": root}
     runs.record(run, "01_data", {"seed": 5}, results, ["splits.csv"])
     runs.record(run, "02_model", {"seed": 5}, {}, ["model.json"])
     runs.record(run, "03_train", {"seed": 5, "loss": "bce"}, {}, ["history.csv"])

@@ -205,3 +205,12 @@ def test_a_network_trained_on_the_tiny_data_finds_vessels():
         train.train_epoch(model, loader, losses.bce_dice_loss, optimizer)
     row = train.validate(model, train.make_loader(validation, 4, False), losses.bce_dice_loss)
     assert row["validation_dice"] > 0.55
+
+
+def test_a_progress_bar_goes_to_the_terminal_that_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("RETINA_TERMINAL", str(tmp_path / "terminal"))
+    assert list(train.progress(range(3), "training")) == [0, 1, 2]
+    assert "training" in (tmp_path / "terminal").read_text()
+    monkeypatch.delenv("RETINA_TERMINAL")
+    monkeypatch.setenv("RETINA_QUIET", "1")
+    assert list(train.progress([1, 2], "training")) == [1, 2]

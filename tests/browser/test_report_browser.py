@@ -1,11 +1,5 @@
-"""The report and its slider in a real browser, opened from disk with the network off.
+"""The report and its slider in a real browser, opened from disk with the network off."""
 
-Skipped where Chromium or playwright is missing, unless RETINA_REQUIRE_BROWSER=1. Set
-RETINA_SCREENSHOTS to a folder to keep pictures of the page in light, dark and narrow windows.
-"""
-
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +10,6 @@ from retina_utils import data, images, metrics, report
 from retina_utils.figures import Case
 from retina_utils.viewer import viewer_html
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
 WHITE_PIXELS = """() => {
   const canvas = document.querySelector(".rv canvas");
   const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
@@ -40,21 +31,6 @@ FRAMES = """async () => {
   const frame = (performance.now() - began) / count;
   return { fastest: costs[0], median: costs[count / 2], frame };
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    required = os.environ.get("RETINA_REQUIRE_BROWSER") == "1"
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        return (pytest.fail if required else pytest.skip)("playwright: pip install playwright")
-    if not CHROMIUM:
-        (pytest.fail if required else pytest.skip)("Chromium: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -191,8 +167,7 @@ def test_another_photograph_other_views_and_zoom(open_page, run):
     page.click("[data-zoom=native]")
 
 
-def test_no_window_is_too_narrow(open_page, run):
-    folder = Path(os.environ.get("RETINA_SCREENSHOTS") or run)
+def test_no_window_is_too_narrow(open_page, run, screenshots):
     for name, width, scheme in (
         ("light", 1280, "light"),
         ("dark", 1280, "dark"),
@@ -200,7 +175,7 @@ def test_no_window_is_too_narrow(open_page, run):
     ):
         page = open_page(run / "report.html", width, scheme)
         assert page.evaluate("() => document.documentElement.scrollWidth") <= width
-        page.screenshot(path=folder / f"report_{name}.png", full_page=True)
+        page.screenshot(path=screenshots / f"report_{name}.png", full_page=True)
         background = page.evaluate(
             "() => getComputedStyle(document.documentElement).backgroundColor"
         )
