@@ -7,7 +7,7 @@
     photograph: { label: "Photograph", opacity: 0, key: [] },
     probability: { label: "Probability", opacity: 100, key: [["#000004", "0"], ["#b73779", "0.5"], ["#fcfdbf", "1"]] },
     vessels: { label: "Vessels", opacity: 100, key: [["#fff", "decided to be vessel"]] },
-    overlay: { label: "Overlay", opacity: 65, key: [["#56b4e9", "decided to be vessel"]] },
+    overlay: { label: "Overlay", opacity: 80, key: [["#56b4e9", "decided to be vessel"]] },
     errors: {
       label: "Errors", opacity: 100,
       key: [["#ebebeb", "hit"], ["#e69f00", "false alarm"], ["#56b4e9", "miss"]],
