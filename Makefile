@@ -28,9 +28,10 @@ test-units: $(VENV)/.installed ## the package's tests alone
 test-notebooks: $(VENV)/.installed ## every notebook end to end on the tiny data (nbval)
 	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && mkdir "$$copy/outputs" && \
 	cp -r notebooks data "$$copy" && cp tests/nbval_conftest.py "$$copy/conftest.py" && \
-	cp tests/nbval_outcome.py "$$copy/test_outcome.py" && \
-	RETINA_QUIET=1 $(PY) -m pytest -p no:cacheprovider -c "$$copy/conftest.py" \
-	  --rootdir "$$copy" --nbval-lax --nbval-current-env --nbval-cell-timeout 900 --durations 5 "$$copy/notebooks" "$$copy/test_outcome.py"
+	cp tests/nbval_outcome.py "$$copy/test_outcome.py" && echo '[pytest]' > "$$copy/pytest.ini" && \
+	RETINA_QUIET=1 $(PY) -m pytest --rootdir "$$copy" -c "$$copy/pytest.ini" -p no:cacheprovider \
+	  --nbval-lax --nbval-current-env --nbval-cell-timeout 900 --durations 5 \
+	  "$$copy/notebooks" "$$copy/test_outcome.py"
 
 test-browser: $(VENV)/.installed ## the slider in JupyterLab and in the report (needs Chromium)
 	RETINA_REQUIRE_BROWSER=1 $(PY) -m pytest tests/browser
