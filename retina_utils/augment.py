@@ -1,17 +1,22 @@
 """Augmentation of a patch: image, vessels and FOV move together, light changes the image only.
 
-Built from ``torchvision.transforms.v2``, which moves a ``tv_tensors.Mask`` with nearest
-neighbours, so an annotation stays binary.
+:class:`Augment` is built from ``torchvision.transforms.v2``; :class:`Cameras` is the stronger one
+for networks that are to work on photographs of cameras they have never seen.
 """
 
+import math
+
+import numpy as np
 import torch
+from torch.nn import functional as F
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from retina_utils.data import as_tensors
+
 # name -> largest rotation (degrees), scale, bend (pixels), light; see Augment
 STRENGTHS = {
-    "none": None,
     "flips": (0, 0.0, 0, 0.0),
     "light": (20, 0.1, 0, 0.15),
     "full": (45, 0.2, 4, 0.3),
@@ -33,7 +38,7 @@ class Bend(v2.Transform):
         """One displacement (1, H, W, 2) for all of them, in the half widths of ``elastic``."""
         size = functional.get_size(flat_inputs[0])
         coarse = torch.rand(1, 2, self.knots, self.knots) * 2 - 1
-        smooth = torch.nn.functional.interpolate(coarse, size, mode="bicubic", align_corners=True)
+        smooth = F.interpolate(coarse, size, mode="bicubic", align_corners=True)
         half = torch.tensor(size[::-1]) / 2  # x counts in widths, y in heights
         return {"displacement": smooth.permute(0, 2, 3, 1) * self.pixels / half}
 
@@ -46,7 +51,8 @@ class Augment:
     """Random flips, rotation, scale, elastic distortion, brightness, contrast and gamma.
 
     The patch comes with a margin (``context`` times its size) so that a rotation turns real
-    pixels in, not black corners; the middle is cut out at the end.
+    pixels in, not black corners; the middle is cut out at the end. v2 moves a mask with nearest
+    neighbours, so a two-valued annotation stays two-valued.
 
     Parameters
     ----------
@@ -79,13 +85,15 @@ class Augment:
         self.colour_jitter = v2.ColorJitter(light, light, light, light / 6)
 
     def __call__(
-        self, item: dict[str, torch.Tensor], size: int, seed: int
+        self, window: dict[str, np.ndarray], size: int, seed: int
     ) -> dict[str, torch.Tensor]:
-        """A changed copy of ``item``, cut to ``size``; the same seed gives the same change.
+        """A changed copy of ``window``, cut to ``size``; the same seed gives the same change.
 
-        ``image`` is (C, P', P') in [0, 1], ``vessels`` and ``fov`` (1, P', P') in {0, 1}, and
-        P' = size times ``context``.
+        ``image`` is (C, P', P') uint8, ``vessels`` (P', P') uint8, 255 for all vessel, ``fov``
+        (P', P') bool, and P' = size times ``context``. What comes out is described in
+        :func:`retina_utils.data.as_tensors`.
         """
+        item = as_tensors(window)
         with torch.random.fork_rng(devices=[]):  # v2 draws from the global generator
             torch.random.default_generator.manual_seed(seed)
             image, both = self.geometry(
@@ -107,15 +115,133 @@ class Augment:
         return functional.adjust_gamma(image, gamma)
 
 
-def make_augment(strength: str) -> Augment | None:
-    """Augmentation of a named strength: "none", "flips", "light" or "full".
+class Cameras:
+    """The same eye through another camera: turned, scaled, lit, coloured and focused otherwise.
+
+    Geometry is one bilinear sampling of image, vessels and FOV together, so a vessel's edge is
+    blurred once and its share of a pixel kept; :class:`Augment` samples up to three times.
+
+    Parameters
+    ----------
+    degrees : float
+        Largest rotation either way.
+    scale : float
+        1.4 means between 1/1.4 and 1.4 times the size, evenly on a logarithmic scale.
+    light : float
+        Strength of all that changes the image alone. At 1, each colour channel takes up to a
+        quarter of each other one; gamma, for each channel, and a smooth field of illumination
+        lie between exp(-1/2) and exp(1/2); noise has a deviation of up to 0.04.
+    unsharp : float
+        Share of the patches that lose detail, as if taken at 0.35 to 0.8 times the resolution.
+    """
+
+    def __init__(
+        self, degrees: float = 30, scale: float = 1.4, light: float = 0.6, unsharp: float = 0.15
+    ):
+        self.degrees, self.scale, self.light, self.unsharp = degrees, scale, light, unsharp
+        turn = math.radians(min(degrees, 45))
+        self.context = scale * (math.cos(turn) + math.sin(turn))
+
+    def __call__(
+        self, window: dict[str, np.ndarray], size: int, seed: int
+    ) -> dict[str, torch.Tensor]:
+        """See :meth:`Augment.__call__`."""
+        rng = np.random.default_rng(seed)
+        item = self._move(window, size, rng)
+        image = item["image"]
+        if self.light and item["fov"].any():
+            image = _same_statistics(self._relight(image, rng), image, item["fov"])
+        if rng.random() < self.unsharp:
+            image = _lose_detail(image, rng.uniform(0.35, 0.8))
+        if self.light:
+            deviation = rng.uniform(-0.03, 0.04) * self.light
+            if deviation > 0:  # in four patches of seven
+                noise = torch.from_numpy(rng.standard_normal(image.shape, np.float32))
+                image = image.add(noise, alpha=deviation)
+        return item | {"image": image.clamp(0, 1)}
+
+    def _move(self, window: dict, size: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        """Flip, turn and scale about the middle."""
+        zoom = math.exp(rng.uniform(-1, 1) * math.log(self.scale))
+        turn = math.radians(rng.uniform(-self.degrees, self.degrees))
+        across, down = rng.choice([-1, 1], 2)
+        # Only the part of the window that this turn and zoom can reach is turned into floats.
+        whole = window["fov"].shape[0]
+        reach = size / zoom * (abs(math.cos(turn)) + abs(math.sin(turn))) / 2 + 2
+        part = min(whole, 2 * math.ceil(reach) + whole % 2)
+        first = (whole - part) // 2
+        inner = {k: a[..., first : first + part, first : first + part] for k, a in window.items()}
+        stack = torch.cat(list(as_tensors(inner).values()))[None]
+
+        step = size / zoom / part
+        matrix = step * torch.tensor(
+            [
+                [math.cos(turn) * across, -math.sin(turn) * down, 0],
+                [math.sin(turn) * across, math.cos(turn) * down, 0],
+            ]
+        )
+        grid = F.affine_grid(matrix[None].float(), [1, 1, size, size], align_corners=False)
+        moved = F.grid_sample(stack, grid, align_corners=False)[0]
+        return {"image": moved[:-2], "vessels": moved[-2:-1], "fov": (moved[-1:] > 0.99).float()}
+
+    def _relight(self, image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        """Another sensor, flash and exposure."""
+
+        def draw(limit: float, *shape: int) -> torch.Tensor:
+            limit = limit * self.light
+            return torch.from_numpy(rng.uniform(-limit, limit, shape).astype(np.float32))
+
+        channels = len(image)
+        mixture = torch.eye(channels) + draw(0.25, channels, channels)
+        mixture = mixture / mixture.sum(1, keepdim=True).clamp(min=0.3)
+        image = torch.einsum("ij,jhw->ihw", mixture, image).clamp(min=0) + 1e-3
+        image = image ** draw(0.5, channels, 1, 1).exp()
+        field = draw(0.5, 1, 1, 4, 4)
+        field = F.interpolate(field, image.shape[-2:], mode="bicubic", align_corners=True)[0]
+        return image * (field + draw(0.3, 1, 1, 1)).exp()
+
+
+def _same_statistics(changed: torch.Tensor, image: torch.Tensor, fov: torch.Tensor) -> torch.Tensor:
+    """``changed`` (C, P, P) with the mean and deviation of ``image`` inside the FOV.
+
+    The photograph's own are taken away before the network sees it, so a change of them alone
+    would be one that no camera can make.
+    """
+
+    def statistics(picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mean = (picture * fov).sum((1, 2), keepdim=True) / area
+        variance = (picture.square() * fov).sum((1, 2), keepdim=True) / area - mean.square()
+        return mean, variance.clamp(min=1 / 255**2).sqrt()
+
+    area = fov.sum()
+    mean, deviation = statistics(changed)
+    wanted_mean, wanted_deviation = statistics(image)
+    factor = wanted_deviation / deviation
+    return changed * factor + (wanted_mean - mean * factor)
+
+
+def _lose_detail(image: torch.Tensor, factor: float) -> torch.Tensor:
+    """(C, P, P) at ``factor`` times its resolution, brought back to its size."""
+    size = image.shape[-1]
+    small = F.interpolate(
+        image[None], size=max(1, round(size * factor)), mode="bilinear", antialias=True
+    )
+    return F.interpolate(small, size=size, mode="bilinear", align_corners=False)[0]
+
+
+def make_augment(strength: str) -> Augment | Cameras | None:
+    """Augmentation of a named strength: "none", "flips", "light", "full" or "cameras".
 
     Raises
     ------
     ValueError
         For another name.
     """
+    if strength == "none":
+        return None
+    if strength == "cameras":
+        return Cameras()
     if strength not in STRENGTHS:
-        raise ValueError(f"augment={strength!r}: expected one of {', '.join(STRENGTHS)}")
-    settings = STRENGTHS[strength]
-    return Augment(*settings) if settings else None
+        names = ["none", *STRENGTHS, "cameras"]
+        raise ValueError(f"augment={strength!r}: expected one of {', '.join(names)}")
+    return Augment(*STRENGTHS[strength])

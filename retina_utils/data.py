@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from retina_utils.fov import Frame, find_fov, frame_of
@@ -351,6 +352,7 @@ class Preparation:
     patch_size: int = 256  # pixels
     stride: int = 128  # pixels between neighbouring patches of the grid
     fov_diameter: int = 0  # pixels; 0 keeps the native scale
+    normalisation: str = "photograph"  # by its mean and deviation, or by those of the "local" area
 
     def __post_init__(self):
         if self.channels not in CHANNELS:
@@ -366,6 +368,10 @@ class Preparation:
             )
         if self.fov_diameter < 0:
             raise ValueError(f"fov_diameter={self.fov_diameter}: expected pixels, or 0 for native")
+        if self.normalisation not in ("photograph", "local"):
+            raise ValueError(
+                f"normalisation={self.normalisation!r}: expected 'photograph' or 'local'"
+            )
 
     @property
     def n_channels(self) -> int:
@@ -373,7 +379,7 @@ class Preparation:
         return CHANNELS[self.channels]
 
     def as_dict(self) -> dict:
-        """The five settings, for a checkpoint or a manifest."""
+        """All settings, for a checkpoint or a manifest."""
         return asdict(self)
 
     def frame(self, fov: np.ndarray) -> Frame:
@@ -390,15 +396,70 @@ class Preparation:
             return np.asarray(Image.fromarray(image).convert("L"))[None].copy(), fov
         return np.ascontiguousarray(image.transpose(2, 0, 1)), fov
 
-    @staticmethod
-    def statistics(image: np.ndarray, fov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of each channel inside the FOV, for values in [0, 1].
+    def normalise(
+        self,
+        image: torch.Tensor,
+        fov: torch.Tensor,
+        statistics: tuple[torch.Tensor, torch.Tensor],
+        diameter: int,
+    ) -> torch.Tensor:
+        """What the network is given: values around 0 with a deviation around 1, 0 outside the FOV.
 
-        (C, h, w) uint8 and (h, w) bool -> two (C, 1, 1) float32; the deviation is at least 1/255.
+        Parameters
+        ----------
+        image : (C, h, w) float32 in [0, 1]
+            A photograph or a patch of it.
+        fov : (1, h, w) float32 in {0, 1}
+        statistics : mean and deviation of the whole photograph, (C, 1, 1) float32 each
+            Taken away by "photograph", which keeps where the photograph is bright and dark.
+        diameter : int
+            Pixels across the photograph's FOV. "local" takes away mean and deviation of the
+            surroundings instead, about a tenth of it wide, and with them the light of the
+            camera's flash, the pigment of the eye and most of the camera's colours.
         """
-        inside = image[:, fov] / 255
-        mean, std = inside.mean(axis=1), inside.std(axis=1).clip(min=1 / 255)
-        return tuple(a.astype(np.float32)[:, None, None] for a in (mean, std))
+        if self.normalisation == "local":
+            return normalise_locally(image, fov, diameter)
+        mean, deviation = statistics
+        return (image - mean) / deviation * fov
+
+
+def statistics_of(image: np.ndarray, fov: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of each channel inside the FOV, for values in [0, 1].
+
+    (C, h, w) uint8 and (h, w) bool -> two (C, 1, 1) float32; the deviation is at least 1/255.
+    """
+    inside = image[:, fov] / 255
+    mean, std = inside.mean(axis=1), inside.std(axis=1).clip(min=1 / 255)
+    return tuple(torch.from_numpy(a.astype(np.float32)[:, None, None]) for a in (mean, std))
+
+
+def normalise_locally(image: torch.Tensor, fov: torch.Tensor, diameter: int) -> torch.Tensor:
+    """Each pixel against the mean and deviation of its surroundings inside the FOV.
+
+    (C, h, w) float32 in [0, 1] and (1, h, w) float32 in {0, 1} -> (C, h, w) float32 in [-6, 6],
+    0 outside. The surroundings are a tent of a fifteenth of the FOV's diameter to each side
+    (after Foracchia et al., Medical Image Analysis 2005), worked out at a quarter of the size.
+    """
+    size = image.shape[-2:]
+    side = max(1, round(diameter / 120)) * 2 + 1  # of a box, in quarters
+
+    def smooth(array: torch.Tensor) -> torch.Tensor:
+        quarter = F.avg_pool2d(array, 4, ceil_mode=True, count_include_pad=False)
+        for kernel in 2 * ((side, 1), (1, side)):  # twice a box makes a tent
+            padding = (kernel[0] // 2, kernel[1] // 2)
+            quarter = F.avg_pool2d(quarter, kernel, stride=1, padding=padding)
+        return quarter
+
+    def surroundings(array: torch.Tensor) -> torch.Tensor:
+        mean = smooth(array * fov[None]) / weight
+        wide = (mean.shape[-2] * 4, mean.shape[-1] * 4)
+        whole = F.interpolate(mean, size=wide, mode="bilinear", align_corners=False)
+        return whole[..., : size[0], : size[1]]
+
+    image, weight = image[None], smooth(fov[None]).clamp(min=1e-3)
+    away = (image - surroundings(image)) * fov
+    deviation = surroundings(away.square()).sqrt().clamp(min=1 / 255)
+    return (away / deviation).clamp(-6, 6)[0]
 
 
 def patch_grid(height: int, width: int, size: int, stride: int) -> list[tuple[int, int]]:
@@ -431,8 +492,9 @@ def cut(array: np.ndarray, top: int, left: int, size: int) -> np.ndarray:
 class RetinaDataset(Dataset):
     """Patches of photographs, as a dict of tensors.
 
-    Each item holds ``image`` (C, P, P) float32, standardised with its photograph's mean and
-    deviation inside the FOV and 0 outside; ``vessels`` and ``fov`` (1, P, P) float32 in {0, 1}.
+    Each item holds ``image`` (C, P, P) float32, normalised (:meth:`Preparation.normalise`) and
+    0 outside the FOV; ``vessels`` (1, P, P) float32, the share of each pixel
+    that is vessel, which is 0 or 1 at the photograph's own scale; ``fov`` (1, P, P) in {0, 1}.
 
     Every photograph is decoded once, when the dataset is made. Randomness is a function of
     ``(seed, epoch, index)``: the number of loader workers changes nothing, and
@@ -450,8 +512,9 @@ class RetinaDataset(Dataset):
         Share of the random patches centred on a vessel; the others are centred anywhere inside
         the FOV. Use it to balance sampling.
     augment : callable, optional
-        Takes and gives an item with the image still in [0, 1], larger than the patch by the
-        factor ``augment.context``; see :mod:`retina_utils.augment`.
+        Takes a window of uint8 arrays, larger than the patch by the factor
+        ``augment.context``, and gives float32 tensors of the patch's size with the image in
+        [0, 1]; see :mod:`retina_utils.augment`.
     seed : int
         Everything random follows from it.
     """
@@ -482,9 +545,9 @@ class RetinaDataset(Dataset):
         """One photograph in the network's frame: uint8 and bool, as small as it can be kept."""
         sample = load_sample(pair) if isinstance(pair, Pair) else pair
         image, fov = self.preparation.view(sample.image, sample.fov)
-        mean, std = self.preparation.statistics(image, fov)
-        vessels = self.preparation.frame(sample.fov).view(sample.vessels)
-        return {"image": image, "vessels": vessels, "fov": fov, "mean": mean, "std": std}
+        share = self.preparation.frame(sample.fov).share(sample.vessels)
+        statistics, diameter = statistics_of(image, fov), max(fov.shape)
+        return {"image": image, "vessels": share, "fov": fov, "given": (statistics, diameter)}
 
     def _corners(self, photograph: dict) -> list[tuple[int, int] | None]:
         """Grid corners, or None for each patch that will be drawn at random."""
@@ -513,21 +576,30 @@ class RetinaDataset(Dataset):
         reach = round(size * (self.augment.context - 1) / 2) if self.augment else 0
         window = (corner[0] - reach, corner[1] - reach, size + 2 * reach)
 
-        item = {
-            "image": torch.from_numpy(cut(photograph["image"], *window)) / 255,
-            "vessels": torch.from_numpy(cut(photograph["vessels"], *window))[None].float(),
-            "fov": torch.from_numpy(cut(photograph["fov"], *window))[None].float(),
-        }
+        item = {key: cut(photograph[key], *window) for key in ("image", "vessels", "fov")}
         if self.augment:
             item = self.augment(item, size, seed=int(rng.integers(2**62)))
-        mean, std = torch.from_numpy(photograph["mean"]), torch.from_numpy(photograph["std"])
-        item["image"] = (item["image"] - mean) / std * item["fov"]
+        else:
+            item = as_tensors(item)
+        item["image"] = self.preparation.normalise(item["image"], item["fov"], *photograph["given"])
         return item
 
     def vessel_prevalence(self) -> float:
-        """Share of the FOV's pixels that are vessel, over all photographs."""
-        vessels = sum(int((p["vessels"] & p["fov"]).sum()) for p in self.photographs)
+        """Share of the FOV's area that is vessel, over all photographs."""
+        vessels = sum(int(p["vessels"][p["fov"]].sum()) for p in self.photographs) / 255
         return vessels / sum(int(p["fov"].sum()) for p in self.photographs)
+
+
+def as_tensors(item: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    """A window of a photograph in float32: ``image`` (C, h, w), ``vessels``, ``fov`` (1, h, w).
+
+    Image and vessels come as uint8 and are divided by 255; the FOV comes as bool.
+    """
+    return {
+        "image": torch.from_numpy(item["image"]) / 255,
+        "vessels": torch.from_numpy(item["vessels"])[None] / 255,
+        "fov": torch.from_numpy(item["fov"])[None].float(),
+    }
 
 
 @contextmanager

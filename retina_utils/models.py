@@ -29,6 +29,10 @@ ACTIVATIONS = {
 }
 
 
+# The network that comes with the package; its card, pretrained.md, lies beside it.
+PRETRAINED = Path(__file__).with_name("weights") / "pretrained.pt"
+
+
 class CheckpointError(ValueError):
     """A file of weights that cannot be used; the message says why and what to do."""
 
@@ -60,34 +64,44 @@ class UNet(nn.Module):
     norm : "batch", "instance" or "group"
         Normalisation after each convolution; "group" has 8 groups.
     activation : "relu" or "leaky_relu"
+    fold : int
+        2 lays every 2x2 square of pixels into four channels of half the height and width, and
+        unfolds four logits at the end (pixel shuffle, Shi et al., CVPR 2016): the network sees
+        and draws every pixel at a quarter of the work. 1 leaves the photograph as it is.
     """
 
     architecture = "unet"
 
-    def __init__(self, c_in=1, widths=(16, 32, 64, 128), norm="batch", activation="relu"):
+    def __init__(self, c_in=1, widths=(16, 32, 64, 128), norm="batch", activation="relu", fold=1):
         super().__init__()
         widths = list(widths)
-        require_positive(c_in=[c_in], widths=widths)
+        require_positive(c_in=[c_in], widths=widths, fold=[fold])
         self.settings = {"c_in": c_in, "widths": widths, "norm": norm, "activation": activation}
-        self.multiple = 2 ** (len(widths) - 1)  # four levels halve three times: 2**3 = 8
+        self.settings["fold"] = self.fold = fold
+        # Four levels halve three times: 2**3 = 8 pixels, of the folded photograph.
+        self.multiple = fold * 2 ** (len(widths) - 1)
 
         block = {"norm": norm, "activation": activation}
         steps = list(itertools.pairwise(widths))  # (16, 32), (32, 64), (64, 128)
-        self.down = nn.ModuleList(DoubleConv(a, b, **block) for a, b in [(c_in, widths[0]), *steps])
+        first = (c_in * fold**2, widths[0])
+        self.down = nn.ModuleList(DoubleConv(a, b, **block) for a, b in [first, *steps])
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in steps)
         self.fuse = nn.ModuleList(DoubleConv(2 * a, a, **block) for a, _ in steps)
-        self.head = nn.Conv2d(widths[0], 1, kernel_size=1)
+        self.head = nn.Conv2d(widths[0], fold**2, kernel_size=1)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         height, width = image.shape[-2:]
         x = pad_to_multiple(image, self.multiple, at_least=2 * self.multiple)
-        skips = [self.down[0](x)]  # (N, widths[0], H, W)
+        if self.fold > 1:
+            x = F.pixel_unshuffle(x, self.fold).contiguous(memory_format=torch.channels_last)
+        skips = [self.down[0](x)]  # (N, widths[0], H, W), both divided by fold
         for down in self.down[1:]:
             skips.append(down(F.max_pool2d(skips[-1], 2)))  # (N, widths[i], H/2^i, W/2^i)
         x = skips.pop()
         for up, fuse in zip(reversed(self.up), reversed(self.fuse), strict=True):
             x = fuse(torch.cat([skips.pop(), up(x)], dim=1))
-        return self.head(x)[..., :height, :width]  # (N, 1, H, W) logits
+        logits = F.pixel_shuffle(self.head(x), self.fold)
+        return logits[..., :height, :width]  # (N, 1, H, W) logits
 
 
 class Shrink(nn.Sequential):
@@ -202,6 +216,19 @@ def build_model(architecture: str, settings: dict) -> nn.Module:
     return network(**settings)
 
 
+def network_of(parameters: dict, c_in: int) -> tuple[str, dict]:
+    """Architecture and settings from the notebooks' parameters, as :func:`build_model` takes them.
+
+    ``widths``, ``norm``, ``activation`` and ``fold`` make a "unet"; "unet256" uses the first of
+    the widths and the norm.
+    """
+    architecture, norm = parameters["architecture"], parameters["norm"]
+    if architecture == "unet256":
+        return architecture, {"c_in": c_in, "base_width": parameters["widths"][0], "norm": norm}
+    names = ("widths", "norm", "activation", "fold")
+    return architecture, {"c_in": c_in, **{name: parameters[name] for name in names}}
+
+
 def count_parameters(model: nn.Module) -> int:
     """Number of trainable values in the model."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -247,7 +274,7 @@ def receptive_field(model: UNet) -> int:
     extent += 4  # the bottom
     for _ in range(halvings):  # back up the left arm: pooling, then two 3x3 convolutions
         extent = 2 * extent + 4
-    return extent
+    return extent * model.fold
 
 
 def save_model(path: str | os.PathLike, model: nn.Module, **facts) -> None:
@@ -277,7 +304,13 @@ def require_plain(value, where: str) -> None:
 
 
 def load_model(path: str | os.PathLike, device: str = "cpu") -> tuple[nn.Module, dict]:
-    """The saved model, rebuilt and in evaluation mode, and the facts saved with it."""
+    """The saved model, rebuilt and in evaluation mode, and the facts saved with it.
+
+    ``path`` may be "pretrained": the network in the package, trained on CHASE_DB1 01-10 and HRF
+    01-05. Its facts hold ``preparation``, ``threshold`` and a ``card`` with data, licences,
+    recipe, scores and limits.
+    """
+    path = PRETRAINED if str(path) == "pretrained" else path
     facts = read_checkpoint(path)
     try:
         model = build_model(facts.pop("architecture"), facts.pop("settings"))

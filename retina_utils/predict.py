@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from retina_utils.data import Preparation, cut, patch_grid
+from retina_utils.data import Preparation, cut, patch_grid, statistics_of
 from retina_utils.fov import find_fov
 from retina_utils.train import autocast, explain_memory
 
@@ -59,8 +59,12 @@ def predict_image(
         )
     preparation = preparation or Preparation()
     small, inside = preparation.view(image, fov)
-    mean, std = preparation.statistics(small, inside)
-    tensor = (small / np.float32(255) - mean) / std * inside
+    tensor = preparation.normalise(
+        torch.from_numpy(small) / 255,
+        torch.from_numpy(inside)[None].float(),
+        statistics_of(small, inside),
+        max(inside.shape),
+    ).numpy()
 
     was_training = model.training
     model.eval()

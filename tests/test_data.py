@@ -177,7 +177,7 @@ def test_whole_mode_shows_the_whole_photograph_in_one_patch(sample):
     assert share == pytest.approx(np.pi / 4, abs=0.03)  # a disc in its square
 
 
-@pytest.mark.parametrize("strength", STRENGTHS)
+@pytest.mark.parametrize("strength", ["none", *STRENGTHS])
 def test_masks_stay_black_and_white_through_every_change(sample, strength):
     dataset = RetinaDataset([sample], Preparation(), 4, augment=make_augment(strength))
     for index in range(4):
@@ -188,12 +188,13 @@ def test_masks_stay_black_and_white_through_every_change(sample, strength):
         assert item["image"].dtype == torch.float32
 
 
-def test_image_and_vessels_move_together(sample):
+@pytest.mark.parametrize("strength", ["full", "cameras"])
+def test_image_and_vessels_move_together(sample, strength):
     # A photograph that *is* its annotation has to stay so through rotation, scale and bend.
     picture = np.repeat(sample.vessels[..., None], 3, axis=2).astype(np.uint8) * 255
     twin = sample._replace(image=picture, fov=np.ones_like(sample.fov))
-    augment = make_augment("full")
-    augment.light = 0.0
+    augment = make_augment(strength)
+    augment.light = augment.unsharp = 0.0
     dataset = RetinaDataset([twin], Preparation(), 6, augment=augment)
     for index in range(6):
         item = dataset[index]
@@ -203,9 +204,10 @@ def test_image_and_vessels_move_together(sample):
         assert agreement > 0.96
 
 
-def test_augmentation_keeps_the_vessels_share(sample):
+@pytest.mark.parametrize("strength", ["full", "cameras"])
+def test_augmentation_keeps_the_vessels_share(sample, strength):
     plain = RetinaDataset([sample], Preparation(), 40, seed=1)
-    changed = RetinaDataset([sample], Preparation(), 40, seed=1, augment=make_augment("full"))
+    changed = RetinaDataset([sample], Preparation(), 40, seed=1, augment=make_augment(strength))
     shares = [
         sum(d[i]["vessels"].sum().item() for i in range(40))
         / sum(d[i]["fov"].sum().item() for i in range(40))
@@ -214,9 +216,10 @@ def test_augmentation_keeps_the_vessels_share(sample):
     assert shares[1] == pytest.approx(shares[0], rel=0.15)
 
 
-def test_a_patch_depends_on_seed_epoch_and_index_alone(sample):
+@pytest.mark.parametrize("strength", ["full", "cameras"])
+def test_a_patch_depends_on_seed_epoch_and_index_alone(sample, strength):
     def make(seed=0):
-        return RetinaDataset([sample], Preparation(), 4, augment=make_augment("full"), seed=seed)
+        return RetinaDataset([sample], Preparation(), 4, augment=make_augment(strength), seed=seed)
 
     first, again, other = make(), make(), make(seed=1)
     torch.rand(5)  # the global generator plays no part
@@ -225,6 +228,50 @@ def test_a_patch_depends_on_seed_epoch_and_index_alone(sample):
     assert not torch.equal(first[2]["image"], other[2]["image"])
     again.set_epoch(1)
     assert not torch.equal(first[2]["image"], again[2]["image"])
+
+
+def test_another_camera_changes_the_light_but_not_what_standardising_takes_away(sample):
+    green = np.repeat(sample.image[..., 1:2], 3, axis=2)
+    coloured = sample._replace(image=green)
+    plain = RetinaDataset([coloured], Preparation(channels="rgb"), 8, seed=2)
+    changed = RetinaDataset(
+        [coloured], Preparation(channels="rgb"), 8, augment=make_augment("cameras"), seed=2
+    )
+    grey, seen = plain[0]["image"], [changed[i] for i in range(8)]
+    assert torch.equal(grey[0], grey[2])
+    assert any((item["image"][0] - item["image"][2]).abs().max() > 0.2 for item in seen)
+    for item in seen:
+        inside = item["image"][:, item["fov"][0] > 0]
+        assert inside.mean(1).abs().max() < 1.5 and inside.std(1).min() > 0.2
+
+
+def test_scaled_vessels_are_the_share_of_each_pixel(sample):
+    half = Preparation(fov_diameter=128, patch_size=128, stride=128)
+    vessels = RetinaDataset([sample], half)[0]["vessels"]
+    frame = half.frame(sample.fov)
+    whole = sample.vessels[slice(*frame.rows), slice(*frame.columns)].mean()
+    assert vessels.mean() == pytest.approx(whole, rel=0.01)
+    assert len(vessels.unique()) > 20  # not two-valued
+    share = RetinaDataset([sample], half).vessel_prevalence()
+    assert share == pytest.approx(sample.vessels[sample.fov].mean(), rel=0.03)
+
+
+def test_local_normalisation_takes_away_light_and_gain(sample):
+    local = Preparation(normalisation="local")
+    light = np.linspace(0.5, 0.9, sample.fov.shape[1])[:, None]  # darker to the left
+    lit = sample._replace(image=(sample.image * light).astype(np.uint8))
+    pictures = {}
+    for preparation in (local, Preparation()):
+        pair = [RetinaDataset([s], preparation)[0] for s in (sample, lit)]
+        inside = pair[0]["fov"] > 0
+        difference = (pair[0]["image"] - pair[1]["image"])[inside].abs().mean()
+        pictures[preparation.normalisation] = difference.item()
+        values = pair[0]["image"][inside]
+        assert abs(values.mean()) < 0.15 and 0.7 < values.std() < 1.3
+        assert not pair[0]["image"][~inside].any()
+    assert pictures["local"] < 0.4 * pictures["photograph"]
+    with pytest.raises(ValueError, match="expected 'photograph' or 'local'"):
+        Preparation(normalisation="global")
 
 
 def test_augmentation_leaves_the_global_generator_alone(sample):
@@ -262,7 +309,7 @@ def test_prevalence_counts_inside_the_fov(sample):
 
 
 def test_unknown_augmentation_and_no_photographs_are_refused():
-    with pytest.raises(ValueError, match="expected one of none, flips, light, full"):
+    with pytest.raises(ValueError, match="expected one of none, flips, light, full, cameras"):
         make_augment("wild")
     with pytest.raises(ValueError, match="no photographs given"):
         RetinaDataset([], Preparation())

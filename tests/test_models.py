@@ -51,6 +51,28 @@ def test_padding_repeats_the_border_and_crops_back(architecture, right, below):
     assert torch.equal(model(image), by_hand)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (33, 70), (64, 64)])
+def test_a_folded_unet_sees_and_draws_every_pixel(size):
+    model = small("unet", fold=2, c_in=3, norm="group", activation="leaky_relu")
+    image = torch.rand(1, 3, *size, requires_grad=True)
+    logits = model(image)
+    assert logits.shape == (1, 1, *size)
+    logits.square().sum().backward()
+    assert (image.grad.abs().sum(1) > 0).all()
+    # Neighbours within a folded square get logits of their own.
+    assert logits.unique().numel() > 0.99 * logits.numel()
+    assert models.receptive_field(model) == 2 * models.receptive_field(small("unet"))
+
+
+def test_the_notebooks_parameters_make_a_network():
+    parameters = {"architecture": "unet", "widths": [4, 8], "norm": "batch", "fold": 2}
+    parameters |= {"activation": "relu", "seed": 0}
+    model = models.build_model(*models.network_of(parameters, 3))
+    assert model.settings["c_in"] == 3 and model.settings["fold"] == 2
+    other = models.build_model(*models.network_of(parameters | {"architecture": "unet256"}, 1))
+    assert other.settings == {"c_in": 1, "base_width": 4, "norm": "batch"}
+
+
 def test_the_input_is_left_as_it_was():
     image = torch.rand(2, 1, 32, 32)
     before = image.clone()
@@ -145,7 +167,11 @@ def test_the_receptive_field_is_what_gradients_reach(depth, monkeypatch):
     ("architecture", "settings", "message"),
     [
         ("u-net", {}, "architecture: unknown 'u-net'; choose one of unet, unet256"),
-        ("unet", {"width": [4]}, "unet has no 'width'; it has c_in, widths, norm, activation"),
+        (
+            "unet",
+            {"width": [4]},
+            "unet has no 'width'; it has c_in, widths, norm, activation, fold",
+        ),
         ("unet", {"norm": "layer"}, "norm: unknown 'layer'; choose one of batch, instance, group"),
         ("unet256", {"norm": None}, "norm: unknown None"),
         ("unet", {"activation": "gelu"}, "activation: unknown 'gelu'"),

@@ -164,7 +164,7 @@ def test_the_plateau_schedule_lowers_the_rate_and_the_cosine_ends_low():
     "call, words",
     [
         (lambda: train.make_optimizer("sgd", models.UNet(widths=(4,)), 1, 0), "adamw, adam"),
-        (lambda: train.make_scheduler("step", None, 1, 0, 0), "cosine, plateau, constant"),
+        (lambda: train.make_scheduler("step", None, 1, 0, 0), "cosine, onecycle, plateau"),
         (lambda: train.autocast(CPU, "half"), "auto, bfloat16 or float32"),
         (lambda: train.make_loader([1], 0, True), "at least 1"),
     ],
@@ -214,3 +214,37 @@ def test_a_progress_bar_goes_to_the_terminal_that_is_named(tmp_path, monkeypatch
     monkeypatch.delenv("RETINA_TERMINAL")
     monkeypatch.setenv("RETINA_QUIET", "1")
     assert list(train.progress([1, 2], "training")) == [1, 2]
+
+
+def test_the_running_average_follows_the_weights_and_forgets_the_start():
+    torch.manual_seed(0)
+    model = models.UNet(widths=[2, 4])
+    average = train.make_average(model, 0.9)
+    target = {name: torch.ones_like(p) for name, p in model.named_parameters()}
+    model.load_state_dict(target, strict=False)
+    for _ in range(120):
+        average.update_parameters(model)
+    kept = dict(average.module.named_parameters())
+    assert all(torch.allclose(kept[name], target[name], atol=1e-2) for name in target)
+    model.load_state_dict({n: 2 * t for n, t in target.items()}, strict=False)
+    average.update_parameters(model)
+    first = next(iter(target))
+    assert dict(average.module.named_parameters())[first].mean().item() == pytest.approx(
+        1.1, abs=0.02
+    )
+    assert train.make_average(model, 0) is None
+    with pytest.raises(ValueError, match="ema=1"):
+        train.make_average(model, 1)
+
+
+def test_one_cycle_rises_to_the_rate_and_falls_to_a_thousandth():
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([weight], lr=0.01)
+    scheduler = train.make_scheduler("onecycle", optimizer, 40, 0, 0)
+    rates = []
+    for _ in range(40):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        train.step_schedule(scheduler, 0.0)
+    assert rates[0] == pytest.approx(0.001) and max(rates) == pytest.approx(0.01, rel=0.02)
+    assert rates.index(max(rates)) in (5, 6) and rates[-1] < 1e-4
