@@ -133,12 +133,20 @@ class Cameras:
         lie between exp(-1/2) and exp(1/2); noise has a deviation of up to 0.04.
     unsharp : float
         Share of the patches that lose detail, as if taken at 0.35 to 0.8 times the resolution.
+    grey : float
+        Share of the patches whose channels all become the green one, mixed.
     """
 
     def __init__(
-        self, degrees: float = 30, scale: float = 1.4, light: float = 0.6, unsharp: float = 0.15
+        self,
+        degrees: float = 30,
+        scale: float = 1.4,
+        light: float = 0.6,
+        unsharp: float = 0.15,
+        grey: float = 0.1,
     ):
-        self.degrees, self.scale, self.light, self.unsharp = degrees, scale, light, unsharp
+        self.degrees, self.scale, self.light = degrees, scale, light
+        self.unsharp, self.grey = unsharp, grey
         turn = math.radians(min(degrees, 45))
         self.context = scale * (math.cos(turn) + math.sin(turn))
 
@@ -193,6 +201,8 @@ class Cameras:
 
         channels = len(image)
         mixture = torch.eye(channels) + draw(0.25, channels, channels)
+        if rng.random() < self.grey:
+            mixture = mixture[torch.full([channels], channels // 2)]  # all from green
         mixture = mixture / mixture.sum(1, keepdim=True).clamp(min=0.3)
         image = torch.einsum("ij,jhw->ihw", mixture, image).clamp(min=0) + 1e-3
         image = image ** draw(0.5, channels, 1, 1).exp()

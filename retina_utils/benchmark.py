@@ -51,10 +51,10 @@ class Job(NamedTuple):
 
 def read_recipe(notebooks: Path, preset: str, changes: Sequence[tuple[str, str]] = ()) -> dict:
     """The notebooks' parameters under a preset, with changes from the command line."""
-    declared = {}
+    known = {}
     for name in ("01_data", "02_model", "03_train"):
-        declared |= series.declared_parameters(notebooks / f"{name}.ipynb")
-    known = declared | series.declared_parameters(notebooks / "04_evaluate.ipynb")
+        known |= series.declared_parameters(notebooks / f"{name}.ipynb")
+    known["flips"] = series.declared_parameters(notebooks / "04_evaluate.ipynb")["flips"]
     recipe = dict(known)
     for name, value in [*series.read_preset(notebooks / "presets", preset).items(), *changes]:
         series.check_known(name, known, f"preset {preset} or command line")
@@ -184,8 +184,8 @@ def run_job(job: Job) -> str:
     device = runs.choose_device(job.recipe["device"])
     model, preparation, course = fit(job.train, job.recipe, device, job.name)
     trained = time.monotonic() - start
-    # A dozen photographs of different people place the threshold as well as a hundred.
-    some = job.train[:: max(1, len(job.train) // 12)]
+    # Half a dozen photographs place the threshold to a hundredth, all of them no better.
+    some = job.train[:: max(1, len(job.train) // 6)]
     threshold = best_threshold(measure(model, some, preparation, job.recipe).values())
     job.folder.mkdir(parents=True, exist_ok=True)
     arrays = {}

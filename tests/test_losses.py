@@ -216,3 +216,15 @@ def test_make_loss_lists_the_known_names_and_asks_for_what_it_needs():
         losses.make_loss("tversky")
     with pytest.raises(ValueError, match="weighted_bce needs vessel_share"):
         losses.make_loss("weighted_bce")
+
+
+def test_on_half_a_vessel_the_squared_dice_wants_one_half_and_the_plain_one_all():
+    vessels, fov = torch.full((1, 1, 8, 8), 0.5), torch.ones(1, 1, 8, 8)
+    probability = torch.linspace(0.02, 0.98, 49)
+    logits = [torch.full((1, 1, 8, 8), p.logit().item()) for p in probability]
+
+    def best(loss):
+        return probability[min(range(49), key=lambda i: loss(logits[i], vessels, fov))].item()
+
+    assert best(losses.bce_squared_dice_loss) == pytest.approx(0.5, abs=0.03)
+    assert best(losses.dice_loss) > 0.9
