@@ -9,7 +9,7 @@ PRESET ?= tiny
 export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help run-all test test-units test-notebooks test-browser lab import-data diff refresh tiny badges lint lock clean
+.PHONY: help run-all predict benchmark pretrained test test-units test-notebooks test-browser lab import-data diff refresh tiny badges lint lock clean
 
 help: ## list the commands
 	@echo "Retinal-vessel segmentation notebooks. Commands:"
@@ -39,9 +39,22 @@ test-browser: $(VENV)/.installed ## the slider in JupyterLab and in the report (
 lab: $(VENV)/.installed ## open the notebooks in JupyterLab
 	$(VENV)/bin/jupyter lab notebooks/01_data.ipynb
 
-import-data: $(VENV)/.installed ## an official download into data/: DATASET=chase_db1|hrf SRC=folder-or-zip
+import-data: $(VENV)/.installed ## an official download into data/: DATASET=fives|chase_db1|hrf|drive|stare SRC=…
 	@$(if $(and $(DATASET),$(SRC)),,echo 'Usage: make import-data DATASET=chase_db1 SRC=<folder or zip>' >&2; exit 2)
 	@$(PY) -m retina_utils.sources "$(DATASET)" "$(SRC)" $(ARGS)
+
+predict: $(VENV)/.installed ## vessel maps of your own photographs: IMAGES=folder-or-file OUT=folder WEIGHTS=file
+	@$(if $(and $(IMAGES),$(OUT)),,echo 'Usage: make predict IMAGES=<folder or file> OUT=<folder>' >&2; exit 2)
+	@$(PY) -m retina_utils.predict "$(IMAGES)" --out "$(OUT)" $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
+
+benchmark: $(VENV)/.installed ## the README's table by cross-validation: DATASET=chase_db1 (hours on a CPU)
+	@$(if $(DATASET),,echo 'Usage: make benchmark DATASET=chase_db1' >&2; exit 2)
+	@RETINA_COMMAND='make benchmark DATASET="$(DATASET)"$(if $(ARGS), ARGS="$(ARGS)")' \
+	  $(PY) -m retina_utils.benchmark $(DATASET) $(ARGS)
+
+pretrained: $(VENV)/.installed ## train the network in the box anew, on chase_db1 and hrf
+	@RETINA_COMMAND='make pretrained$(if $(ARGS), ARGS="$(ARGS)")' \
+	  $(PY) -m retina_utils.benchmark chase_db1 hrf --folds 2 --ship retina_utils/weights/pretrained.pt $(ARGS)
 
 diff: $(VENV)/.installed ## readable differences of the notebooks against the last commit: REF=main~1
 	@$(VENV)/bin/nbdiff --ignore-metadata --ignore-id --ignore-details $(or $(REF),HEAD) -- notebooks
