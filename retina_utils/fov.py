@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 from scipy import ndimage
+from scipy.spatial import ConvexHull
 
 WORKING_SIZE = 512  # pixels of the longer side on which the disc is searched
 # The search runs at several brightness levels, as fractions of the way from the surround to the
@@ -21,7 +22,7 @@ SMALLEST_SHARE = 0.05  # a FOV covers at least this share of the photograph
 def find_fov(image: np.ndarray) -> np.ndarray:
     """The field of view of a photograph as (H, W) bool.
 
-    Thresholds the brighter of red and luminance on a small copy, keeps the largest component,
+    Thresholds the brightest channel of a small copy, keeps the largest component,
     and fits a circle to its outline so that labels, notches, dark rims and noise do not matter.
     A disc cut off by the image's border or by straight black bars stays cut off. If the outline
     is no circle (a squeezed photograph) the component itself is the FOV, and if there is no dark
@@ -49,7 +50,7 @@ def find_fov(image: np.ndarray) -> np.ndarray:
     candidates = [_candidate(brightness, low + level * (high - low)) for level in LEVELS]
     quality, disc = max(candidates, key=lambda candidate: candidate[0])
     if quality > 0:
-        return _enlarge(disc, factor, image.shape[:2])
+        return _enlarge(_depth(disc, brightness), factor, image.shape[:2])
     if (brightness > low + LEVELS[-1] * (high - low)).mean() > 0.5 or low > 0.3 * high:
         return np.ones(image.shape[:2], bool)  # bright all over: the disc lies beyond the borders
     raise ValueError(
@@ -60,11 +61,12 @@ def find_fov(image: np.ndarray) -> np.ndarray:
 
 
 def _brightness(image: np.ndarray, factor: int) -> np.ndarray:
-    """The brighter of red and luminance on a copy ``factor`` times smaller, as float32."""
-    small = Image.fromarray(image).reduce(factor)
-    grey = np.asarray(small.convert("L"))
-    if image.ndim == 3:
-        grey = np.maximum(grey, np.asarray(small)[..., 0])
+    """The brightest channel on a copy ``factor`` times smaller, as float32.
+
+    Red shows most of a retina; a rim of scattered light may be seen in blue only.
+    """
+    small = np.asarray(Image.fromarray(image).reduce(factor))
+    grey = small.max(axis=-1) if image.ndim == 3 else small
     return ndimage.median_filter(grey, 3).astype(np.float32)
 
 
@@ -78,14 +80,11 @@ def _candidate(brightness: np.ndarray, threshold: float) -> tuple[float, np.ndar
     if region.mean() < SMALLEST_SHARE or min(np.ptp(np.nonzero(region), axis=1)) < 8:
         return 0.0, region
     disc, support = _fit_circle(*_outline(region), region.shape)
-    disc_edge, edge = (
-        _edge_contrast(brightness, disc),
-        _edge_contrast(brightness, region),
-    )
+    disc_edge, edge = _edge_contrast(brightness, disc), _edge_contrast(brightness, region)
     circular = support > 0.4 and disc_edge > 0.5
     if circular and (disc & region).sum() > 0.965 * (disc | region).sum():
         return 2 + support + disc_edge, disc
-    if edge > 0.7 and region[_bounding_box(region)].mean() > 0.7:
+    if edge > 0.7 and _solidity(region) > 0.9:
         return 1 + edge, region
     return (support, disc) if circular else (0.0, region)
 
@@ -164,13 +163,38 @@ def _edge_contrast(brightness: np.ndarray, disc: np.ndarray) -> float:
     return float((inside - outside) / max(inside - floor, 1))
 
 
-def _enlarge(disc: np.ndarray, factor: int, shape: tuple[int, int]) -> np.ndarray:
-    """A bool map brought back from a copy ``factor`` times smaller, with a smooth edge."""
-    grey, box = (
-        Image.fromarray(disc.astype(np.float32)),
-        (0, 0, shape[1] / factor, shape[0] / factor),
-    )
-    return np.asarray(grey.resize(shape[::-1], Image.Resampling.BICUBIC, box=box)) >= 0.5
+def _solidity(region: np.ndarray) -> float:
+    """The region's share of its convex hull: 1 without dents, however it is turned."""
+    corners = np.argwhere(region & ~ndimage.binary_erosion(region)) + 0.5
+    return float(region.sum() / ConvexHull(corners).volume)  # in the plane, the area
+
+
+def _depth(disc: np.ndarray, brightness: np.ndarray) -> np.ndarray:
+    """Pixels from the FOV's edge, positive inside, as (H, W) float32.
+
+    A low threshold lies at the foot of a soft edge. The FOV's edge is where the brightness has
+    half the value that it has two pixels further inside, at most six pixels from the foot: a
+    dim rim has an edge of its own and stays.
+    """
+    depth = np.where(disc, ndimage.distance_transform_edt(disc) - 0.5, 0)
+    depth -= np.where(disc, 0, ndimage.distance_transform_edt(~disc) - 0.5)
+    depth = depth.astype(np.float32).clip(-8, 8)
+    rings = [brightness[(depth > k - 1) & (depth <= k)] for k in range(9)]  # the first is outside
+    if any(len(ring) == 0 for ring in rings):
+        return depth
+    level = np.array([np.median(ring) for ring in rings]) - np.percentile(brightness[~disc], 5)
+    for k in range(1, 7):
+        if level[k] >= (half := level[k + 2] / 2):
+            rise = (half - level[k - 1]) / max(level[k] - level[k - 1], 1)
+            return depth - max(0, k - 1.5 + np.clip(rise, 0, 1))
+    return depth
+
+
+def _enlarge(depth: np.ndarray, factor: int, shape: tuple[int, int]) -> np.ndarray:
+    """Where ``depth`` is positive on a grid ``factor`` times finer: (H, W) bool, edge smooth."""
+    box = (0, 0, shape[1] / factor, shape[0] / factor)
+    fine = Image.fromarray(depth).resize(shape[::-1], Image.Resampling.BILINEAR, box=box)
+    return np.asarray(fine) >= 0
 
 
 def _bounding_box(region: np.ndarray) -> tuple[slice, slice]:

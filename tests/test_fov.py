@@ -6,9 +6,11 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 from skimage.transform import downscale_local_mean
 
 from retina_utils.fov import Frame, find_fov, frame_of
+from retina_utils.synth import draw_fundus
 
 
 def circle(height=480, width=500, radius=210, cy=240, cx=250):
@@ -77,12 +79,65 @@ def test_a_text_label_in_the_corner_is_not_part_of_the_fov():
     assert not found[:25, :120].any()
 
 
-@pytest.mark.parametrize("colour", [(230, 220, 255), (90, 20, 140)], ids=["bright", "purple"])
-def test_a_coloured_rim_belongs_to_the_fov(colour):
+RIMS = {
+    "bright": (230, 220, 255),
+    "purple": (90, 20, 140),
+    "blue": (20, 20, 200),
+    "dim": (4, 3, 40),
+}
+
+
+@pytest.mark.parametrize("width", [3, 15])
+@pytest.mark.parametrize("colour", RIMS.values(), ids=RIMS)
+def test_a_coloured_rim_belongs_to_the_fov(colour, width):
     disc = circle()
     image = photograph(disc)
-    image[disc & ~circle(radius=195)] = colour
+    image[disc & ~circle(radius=210 - width)] = colour
     assert iou(find_fov(image), disc) > 0.99
+
+
+def test_light_that_fades_outside_the_disc_does_not_belong_to_the_fov():
+    disc = circle()
+    y, x = np.ogrid[:480, :500]
+    glow = 60 * np.exp(-np.maximum(0, np.hypot(y - 240, x - 250) - 210) / 8)
+    image = np.where(disc[..., None], photograph(disc), glow[..., None].astype(np.uint8))
+    assert iou(find_fov(image), disc) > 0.985
+
+
+@pytest.mark.parametrize(("sigma", "pixels"), [(1, 0.5), (2, 0.7), (3, 1.6)])
+def test_the_edge_of_a_blurred_disc_is_where_half_the_light_is(sigma, pixels):
+    disc = circle(300, 300, 130, 150, 150)
+    soft = ndimage.gaussian_filter(disc.astype(float), sigma)[..., None] * [170, 70, 30]
+    found = find_fov(soft.astype(np.uint8))
+    assert abs(np.sqrt(found.sum() / np.pi) - 130) < pixels
+
+
+@pytest.mark.parametrize("degrees", [20, 37, 90, 135])
+@pytest.mark.parametrize("cut", [0, 60], ids=["whole", "cut off"])
+def test_a_turned_photograph_is_found_with_its_straight_sides(cut, degrees):
+    disc = circle()
+    disc[: 30 + cut] = disc[450 - cut :] = False
+    turned = Image.fromarray(photograph(disc, noise=0)).rotate(degrees, expand=True)
+    expected = np.asarray(Image.fromarray(disc).rotate(degrees, expand=True))
+    assert iou(find_fov(np.asarray(turned)), expected) > 0.985
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_a_smaller_copy_gives_the_same_fov(factor):
+    disc = circle(2 * 480, 2 * 500, 420, 480, 500)
+    size = (1000 // factor, 960 // factor)
+    small = np.asarray(Image.fromarray(photograph(disc)).resize(size, Image.Resampling.BICUBIC))
+    y, x = np.ogrid[: size[1], : size[0]]
+    expected = np.hypot(y + 0.5 - 480 / factor, x + 0.5 - 500 / factor) < 420 / factor
+    assert iou(find_fov(small), expected) > 0.985
+
+
+@pytest.mark.parametrize("share", [0.3, 0.15])
+def test_a_dim_drawn_fundus_gives_the_same_fov(share):
+    drawn = draw_fundus(3, (400, 420))
+    dim = (drawn.image * share).astype(np.uint8)
+    assert iou(find_fov(drawn.image), drawn.fov) > 0.985
+    assert iou(find_fov(dim), drawn.fov) > 0.985
 
 
 def test_dark_photographs_and_noise_in_the_surround_are_coped_with():
@@ -105,6 +160,7 @@ def test_grey_and_single_channel_photographs_are_read(channel):
     disc = circle()
     grey = photograph(disc)[..., 0]
     assert iou(find_fov(grey), disc) > 0.99
+    assert iou(find_fov(np.repeat(grey[..., None], 3, axis=-1)), disc) > 0.99
     single = np.zeros((*grey.shape, 3), np.uint8)
     single[..., channel] = grey
     assert iou(find_fov(single), disc) > 0.99

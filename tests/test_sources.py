@@ -1,7 +1,9 @@
 """Importing tiny imitations of the official downloads."""
 
 import csv
+import gzip
 import hashlib
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retina_utils import sources
+from retina_utils import data, sources
 from retina_utils.images import read_binary
 from retina_utils.sources import SourceError, import_data
 
@@ -22,9 +24,10 @@ def disc():
 
 
 def draw(path, seed=0, shape=(HEIGHT, WIDTH)):
-    """A photograph that no other seed gives."""
+    """A photograph that no other name or seed gives."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = disc()[..., None] * np.array([180, 80, 40]) - (seed % 20)
+    rng = np.random.default_rng([seed, *path.name.encode()])
+    image = disc()[..., None] * (np.array([180, 80, 40]) + rng.integers(-20, 20, 3))
     Image.fromarray(image.clip(0, 255).astype(np.uint8)).resize(shape[::-1]).save(path)
 
 
@@ -56,6 +59,68 @@ def make_hrf(folder, numbers=range(1, 16)):
     return folder
 
 
+def make_drive(folder, training=range(21, 41), test=range(1, 21), annotated=True):
+    for part, numbers in (("training", training), ("test", test)):
+        for number in numbers:
+            person, inside = f"{number:02d}", folder / part
+            draw(inside / "images" / f"{person}_{part}.tif", number)
+            if part == "training" or annotated:
+                annotate(inside / "1st_manual" / f"{person}_manual1.gif", 20, "L")
+            if part == "test" and annotated:
+                annotate(inside / "2nd_manual" / f"{person}_manual2.gif", 21, "L")
+            (inside / "mask").mkdir(exist_ok=True)
+            fov = Image.fromarray(disc()).convert("L")
+            fov.save(inside / "mask" / f"{person}_{part}_mask.gif")
+    return folder
+
+
+def make_fives(folder, train=("1_A", "2_D", "3_G", "4_N", "5_A", "6_D"), test=("1_A", "2_D")):
+    for number, (part, name) in enumerate(
+        [("train", name) for name in train] + [("test", name) for name in test]
+    ):
+        draw(folder / part / "Original" / f"{name}.png", number)
+        annotate(folder / part / "Ground truth" / f"{name}.png", 20 + number, "RGB")
+    Path(folder, "Quality Assessment.xlsx").write_text("not read")
+    return folder
+
+
+# The 20 photographs of STARE that are annotated.
+STARE = (1, 2, 3, 4, 5, 44, 77, 81, 82, 139, 162, 163, 235, 236, 239, 240, 255, 291, 319, 324)
+
+
+def make_stare(folder, numbers=STARE):
+    for number in numbers:
+        name = f"im{number:04d}"
+        draw(folder / "stare-images" / f"{name}.ppm", number)
+        annotate(folder / "labels-ah" / f"{name}.ah.ppm", 20, "RGB")
+        annotate(folder / "labels-vk" / f"{name}.vk.ppm", 21, "RGB")
+    return folder
+
+
+PART = {  # of each download: five people, one of them in the usual test split where it has a folder
+    "chase_db1": lambda folder: make_chase(folder, range(1, 6)),
+    "drive": lambda folder: make_drive(folder, range(21, 25), [1]),
+    "fives": lambda folder: make_fives(folder, ("1_A", "2_D", "3_G", "4_N"), ["1_A"]),
+    "hrf": lambda folder: make_hrf(folder, range(1, 6)),
+    "stare": lambda folder: make_stare(folder, STARE[:5]),
+}
+
+
+def gzipped(folder):
+    """Every file in the folder gzipped in place."""
+    for file in sorted(f for f in folder.rglob("*") if f.is_file()):
+        file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+        file.unlink()
+    return folder
+
+
+def tarred(folder, ending=".tar", prefix=""):
+    path = folder.with_name(folder.name + ending)
+    with tarfile.open(path, "w:gz" if ending.endswith("gz") else "w") as archive:
+        archive.add(folder, prefix or ".")
+    return path
+
+
 def zipped(folder, prefix=""):
     path = folder.with_suffix(".zip")
     with zipfile.ZipFile(path, "w") as archive:
@@ -72,6 +137,11 @@ def people(out, split):
     with (out / "people.csv").open(newline="") as file:
         person = {row["name"]: row["person"] for row in csv.DictReader(file)}
     return {person[name.rsplit(".", 1)[0]] for name in names(out, split)}
+
+
+def camera(out):
+    with (out / "camera.csv").open(newline="") as file:
+        return {row["name"]: int(row["fov_degrees"]) for row in csv.DictReader(file)}
 
 
 def everything(folder):
@@ -142,9 +212,23 @@ def test_a_zip_file_gives_what_its_folder_gives(tmp_path, prefix):
     import_data("chase_db1", download, tmp_path / "a")
     import_data("chase_db1", archive, tmp_path / "b")
     a, b = everything(tmp_path / "a"), everything(tmp_path / "b")
-    assert len(a) == 2 + 1 + 4 * 6 and a.keys() == b.keys()
+    assert len(a) == 4 + 4 * 6 and a.keys() == b.keys()
     assert {k for k in a if a[k] != b[k]} <= {"SOURCE.md", "checksums.csv"}
     assert hashlib.sha256(archive.read_bytes()).hexdigest() in b["SOURCE.md"].decode()
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred, lambda f: tarred(f, ".tar.gz", "around/it")])
+@pytest.mark.parametrize("dataset", PART)
+def test_every_data_set_is_read_from_every_container(tmp_path, dataset, pack):
+    download = PART[dataset](tmp_path / "download")
+    import_data(dataset, download, tmp_path / "a")
+    import_data(dataset, pack(download), tmp_path / "b")
+    a, b = everything(tmp_path / "a"), everything(tmp_path / "b")
+    assert a.keys() == b.keys()
+    assert {k for k in a if a[k] != b[k]} <= {"SOURCE.md", "checksums.csv"}
+    read = data.load_data(tmp_path / "b")
+    assert {len({pair.person for pair in part}) for part in read} == {1, 3}
+    assert {pair.name for part in read for pair in part} == set(camera(tmp_path / "b"))
 
 
 def test_a_folder_around_the_download_does_not_matter(tmp_path):
@@ -171,6 +255,30 @@ def test_people_never_cross_splits_whatever_is_asked_for(tmp_path):
         assert sum(len(part) for part in parts) == len(set.union(*parts)) == 5
         assert parts[2] == set(test or ["04"])
         assert parts[1] == set(validation or ["05"])
+
+
+def test_whoever_belongs_to_the_usual_test_split_is_not_trained_on_in_a_part_either(tmp_path):
+    out = tmp_path / "out"
+    summary = import_data("chase_db1", make_chase(tmp_path / "download", range(8, 13)), out)
+    assert people(out, "test") == {"11", "12"}
+    assert "the usual split" in summary and "only 10 of 28" in summary
+
+
+def test_validation_people_are_spread_over_the_numbers(tmp_path):
+    train, test = [f"{n}_A" for n in range(10, 40)], ["1_A"]
+    out = tmp_path / "out"
+    import_data("fives", make_fives(tmp_path / "download", train, test), out)
+    assert people(out, "validation") == {"train_19_A", "train_29_A", "train_39_A"}
+
+
+def test_the_split_stands_in_people_csv(tmp_path):
+    out = tmp_path / "out"
+    import_data("hrf", make_hrf(tmp_path / "download", range(1, 4)), out)
+    with (out / "people.csv").open(newline="") as file:
+        split = {row["name"]: row["split"] for row in csv.DictReader(file)}
+    assert split["01_dr"] == "train" and split["02_h"] == "validation" and split["03_g"] == "test"
+    read = data.load_data(out)
+    assert split == {pair.name: pair.split for part in read for pair in part}
 
 
 def test_people_that_are_not_there_or_asked_for_twice_are_refused(tmp_path):
@@ -214,10 +322,170 @@ def test_a_damaged_archive_is_refused_before_anything_is_written(tmp_path, damag
 def test_another_data_set_is_refused_with_what_was_found(tmp_path):
     with pytest.raises(SourceError, match=r"no photograph of HRF.*Image_01L\.jpg"):
         import_data("hrf", make_chase(tmp_path / "download", range(1, 4)), tmp_path / "out")
-    with pytest.raises(SourceError, match="'driv' is unknown; expected one of chase_db1, hrf"):
+    with pytest.raises(SourceError, match="'driv' is unknown; expected one of chase_db1, drive, f"):
         import_data("driv", tmp_path, tmp_path / "out")
     with pytest.raises(SourceError, match="no such folder or zip file"):
         import_data("hrf", tmp_path / "nowhere", tmp_path / "out")
+
+
+# --- DRIVE ---------------------------------------------------------------------------------------
+
+
+def test_the_complete_drive_download_gets_its_usual_split(tmp_path):
+    out = tmp_path / "out"
+    summary = import_data("drive", make_drive(tmp_path / "download"), out)
+    assert people(out, "test") == {f"{n:02d}" for n in range(1, 21)}
+    assert people(out, "validation") == {"30", "40"}
+    assert "Left out" not in summary and "only" not in summary
+    page = (out / "SOURCE.md").read_text(encoding="utf-8")
+    assert "not to be redistributed" in page and "annotations of 20 are in `second/`" in page
+    np.testing.assert_array_equal(
+        read_binary(out / "test" / "fov" / "01_test_fov.png", "fov"), disc()
+    )
+    first, second = (
+        read_binary(out / "test" / kind / f"01_test_{name}.png")
+        for kind, name in (("masks", "mask"), ("second", "second"))
+    )
+    assert np.flatnonzero(first.any(1))[0] == 20 and np.flatnonzero(second.any(1))[0] == 21
+    assert not (out / "training" / "second").exists()
+    assert set(camera(out).values()) == {45}
+
+
+def test_drive_without_test_annotations_is_split_anew_and_says_so(tmp_path):
+    out = tmp_path / "out"
+    summary = import_data("drive", make_drive(tmp_path / "download", annotated=False), out)
+    assert people(out, "test") == {"37", "38", "39", "40"}
+    assert people(out, "validation") == {"28", "36"}
+    assert "not the usual split" in summary and "last fifth" in summary
+    assert "as test: 37, 38, 39, 40" in summary
+    assert "Left out, 20 photographs without annotation in this download" in summary
+    assert "01_test, 02_test" in summary and "20_test." in summary
+    assert summary.split("\nWritten")[0] in (out / "SOURCE.md").read_text(encoding="utf-8")
+    assert [len(part) for part in data.load_data(out)] == [14, 2, 4]
+
+
+def test_a_training_annotation_that_is_missing_from_drive_is_an_error(tmp_path):
+    download = make_drive(tmp_path / "download", range(21, 26), range(1, 3))
+    (download / "training" / "1st_manual" / "22_manual1.gif").unlink()
+    (download / "test" / "mask" / "01_test_mask.gif").unlink()
+    with pytest.raises(SourceError) as error:
+        import_data("drive", download, tmp_path / "out")
+    assert "2 problem(s)" in str(error.value)
+    assert "training/1st_manual/22_manual1.gif is missing" in str(error.value)
+    assert "test/mask/01_test_mask.gif is missing" in str(error.value)
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred])
+@pytest.mark.parametrize("prefix", ["own", ""])
+def test_the_archives_inside_drives_archive_are_opened(tmp_path, pack, prefix):
+    make_drive(tmp_path / "plain", range(21, 25), range(1, 3))
+    (tmp_path / "outer").mkdir()
+    for part in ("training", "test"):
+        inner = pack(tmp_path / "plain" / part, prefix=prefix and f"{part}/")
+        inner.rename(tmp_path / "outer" / inner.name)
+    for source in (tmp_path / "outer", zipped(tmp_path / "outer", "DRIVE/")):
+        out = tmp_path / f"out{source.suffix}"
+        import_data("drive", source, out)
+        assert [len(part) for part in data.load_data(out)] == [3, 1, 2]
+
+
+# --- FIVES ---------------------------------------------------------------------------------------
+
+
+def test_a_fives_number_that_stands_in_both_sets_is_two_people(tmp_path):
+    out = tmp_path / "out"
+    summary = import_data("fives", make_fives(tmp_path / "download"), out)
+    assert people(out, "test") == {"test_1_A", "test_2_D"}
+    assert people(out, "validation") == {"train_6_D"}
+    assert names(out, "test") == ["test_1_A.png", "test_2_D.png"]
+    assert names(out, "training", "masks")[0] == "train_1_A_mask.png"
+    assert "the usual split" in summary and "only 8 of 800 photographs are imported" in summary
+    assert "different people" in summary and set(camera(out).values()) == {50}
+    assert [len(part) for part in data.load_data(out)] == [5, 1, 2]
+
+
+def test_the_bad_files_of_fives_are_named_and_left_out(tmp_path):
+    train = ("174_D", "447_G", "448_G", *(f"{n}_N" for n in range(451, 457)))
+    download, out = make_fives(tmp_path / "download", train), tmp_path / "out"
+    black = Image.new("RGB", (WIDTH, HEIGHT))
+    for name in ("447_G", "448_G"):
+        black.save(download / "train" / "Ground truth" / f"{name}.png")
+    summary = import_data("fives", download, out)
+    assert "2 photographs with a blank annotation: train_447_G, train_448_G." in summary
+    assert "1 photograph known to have a wrong annotation: train_174_D." in summary
+    assert summary.split("\nWritten")[0] in (out / "SOURCE.md").read_text(encoding="utf-8")
+    assert [len(part) for part in data.load_data(out)] == [5, 1, 2]
+    assert not list(out.rglob("*174_D*")) and not list(out.rglob("*44[78]_G*"))
+
+
+def test_a_blank_file_of_fives_that_is_not_an_image_is_an_error(tmp_path):
+    download = make_fives(tmp_path / "download")
+    (download / "train" / "Ground truth" / "3_G.png").write_bytes(b"")
+    with pytest.raises(SourceError, match=r"train/Ground truth/3_G\.png: cannot be read"):
+        import_data("fives", download, tmp_path / "out")
+
+
+def test_a_rar_file_has_to_be_unpacked_first(tmp_path):
+    (tmp_path / "FIVES.rar").write_bytes(b"Rar!\x1a\x07\x01\x00")
+    (tmp_path / "renamed.zip").write_bytes(b"Rar!\x1a\x07\x01\x00")
+    for source in ("FIVES.rar", "renamed.zip", ""):
+        with pytest.raises(SourceError, match=r"(?i)unpack it first, then give the folder"):
+            import_data("fives", tmp_path / source, tmp_path / "new" / "out")
+    assert not (tmp_path / "new").exists()
+
+
+# --- STARE ---------------------------------------------------------------------------------------
+
+
+def test_stare_is_split_in_half_and_says_that_leave_one_out_is_usual_too(tmp_path):
+    out = tmp_path / "out"
+    summary = import_data("stare", make_stare(tmp_path / "download"), out)
+    assert people(out, "test") == {f"{n:04d}" for n in STARE[10:]}
+    assert people(out, "validation") == {"0139"}
+    assert "first 10 photographs and last 10" in summary and "leave-one-out" in summary
+    assert names(out, "training")[:2] == ["im0001.ppm", "im0002.ppm"]
+    assert set(camera(out).values()) == {35}
+
+
+@pytest.mark.parametrize("ending", ["", ".tar", ".tgz"])
+def test_stare_is_read_as_it_is_offered_three_tar_files_of_gzipped_members(tmp_path, ending):
+    plain = make_stare(tmp_path / "plain")
+    import_data("stare", plain, tmp_path / "a")
+    packed = gzipped(make_stare(tmp_path / "packed"))
+    if ending:
+        for part in ("stare-images", "labels-ah", "labels-vk"):
+            archive = tarred(packed / part, ending)
+            with tarfile.open(archive) as file:
+                assert not any(part in name for name in file.getnames())  # no folder in it
+            for member in (packed / part).iterdir():
+                member.unlink()
+            (packed / part).rmdir()
+    import_data("stare", packed, tmp_path / "b")
+    a, b = everything(tmp_path / "a"), everything(tmp_path / "b")
+    assert len(a) == 4 + 20 * 4 and a.keys() == b.keys()
+    assert {k for k in a if a[k] != b[k]} <= {"SOURCE.md", "checksums.csv"}
+
+
+def test_the_photographs_of_stare_alone_lack_their_labels(tmp_path):
+    images = make_stare(tmp_path / "download") / "stare-images"
+    with pytest.raises(SourceError, match=r"labels-vk/im0324\.vk\.ppm is missing"):
+        import_data("stare", tarred(images), tmp_path / "out")
+
+
+@pytest.mark.parametrize("what", ["stare-images.tar", "im0003.ah.ppm.gz"])
+def test_a_truncated_part_of_stare_is_refused_before_anything_is_written(tmp_path, what):
+    packed = gzipped(make_stare(tmp_path / "packed"))
+    tarred(packed / "stare-images")
+    for member in (packed / "stare-images").iterdir():
+        member.unlink()
+    part = next(packed.rglob(what))
+    part.write_bytes(part.read_bytes()[: part.stat().st_size // 2])
+    with pytest.raises(SourceError, match=rf"{what}: not a complete (tar|gzip) file"):
+        import_data("stare", packed, tmp_path / "new" / "out")
+    assert not (tmp_path / "new").exists()
+
+
+# --- Problems ------------------------------------------------------------------------------------
 
 
 def test_every_missing_file_is_listed_at_once(tmp_path):
