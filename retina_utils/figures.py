@@ -16,16 +16,27 @@ from cycler import cycler
 from IPython import get_ipython
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import PercentFormatter
 from PIL import Image
 from scipy.ndimage import uniform_filter
 
 from retina_utils import metrics
+from retina_utils.fov import frame_of
 from retina_utils.images import atomic_path
 
 # Okabe-Ito colours: told apart with any kind of colour vision, unlike red and green.
 BLUE, ORANGE, SKY, GREEN = "#0072B2", "#E69F00", "#56B4E9", "#009E73"
 VERMILLION, PURPLE, INK, GREY = "#D55E00", "#CC79A7", "#222222", "#8C8C8C"
 ERROR_COLOURS = {"hit": "#EBEBEB", "false alarm": ORANGE, "miss": SKY}
+FOUND = "#C4C4C4"  # vessels that were found, where only the mistakes matter
+# Misses in blues, false alarms in warm colours; mere errors of width are the dull ones.
+MISTAKE_COLOURS = dict(
+    zip(
+        metrics.MISTAKES,
+        (SKY, BLUE, "#6E8796", "#9A8B6B", VERMILLION, ORANGE, PURPLE),
+        strict=True,
+    )
+)
 EMPTY = 31  # grey level of "inside the field of view, and nothing there"
 PROBABILITY_MAP = "magma"
 WIDTH = 9.6  # inches: the width of a notebook cell
@@ -436,12 +447,17 @@ def plot_curves(
 
 
 def plot_thresholds(
-    histogram: metrics.Histogram, chosen: float, histogram_test: metrics.Histogram | None = None
+    histogram: metrics.Histogram,
+    chosen: float,
+    histogram_test: metrics.Histogram | None = None,
+    second_observer: dict[str, dict] | None = None,
 ) -> Figure:
     """Dice, precision and recall against the threshold, on validation and, if given, on test.
 
     The chosen threshold is a line. On the test photographs the best possible one is dashed: it
-    says what the choice cost, and must never be used.
+    says what the choice cost, and must never be used. ``second_observer`` holds, for "validation"
+    and "test", the counts ``tp, fp, fn, tn`` of a human second observer: the Dice is a dotted
+    line across, for a person has no threshold.
     """
     splits = {"validation": histogram} | ({"test": histogram_test} if histogram_test else {})
     fig, axes = plt.subplots(
@@ -453,7 +469,7 @@ def plot_thresholds(
         threshold = curves["threshold"][::64]
         for name, colour in {"precision": GREEN, "recall": ORANGE, "dice": BLUE}.items():
             ax.plot(threshold, curves[name][::64], color=colour, label=NAMES.get(name, name))
-        at, found = {"chosen": chosen}, []
+        at, found, title = {"chosen": chosen}, [], f"{split} photographs, pooled"
         if split == "test":
             at["best possible"] = metrics.best_threshold(counts)
         for name, value in at.items():
@@ -461,7 +477,11 @@ def plot_thresholds(
             found.append(f"{name} {value:.3f}: Dice {dice:.3f}")
             line = "-" if name == "chosen" else "--"
             ax.axvline(value, color=INK, lw=0.9, ls=line, label=f"{name} threshold")
-        ax.set_title(f"{split} photographs, pooled\n" + "    ".join(found))
+        if human := (second_observer or {}).get(split):
+            dice = metrics.scores(human)["dice"]
+            ax.axhline(dice, color=BLUE, lw=1.2, ls=":", label="Dice of the second observer")
+            title += f"    second observer: Dice {dice:.3f}"
+        ax.set_title(f"{title}\n" + "    ".join(found))
         ax.set(xlabel="threshold", xlim=(0, 1), ylim=(0, 1))
     axes[0, 0].set_ylabel("score inside the field of view")
     handles, labels = axes[0, -1].get_legend_handles_labels()
@@ -469,34 +489,72 @@ def plot_thresholds(
     return fig
 
 
-def plot_calibration(histogram: metrics.Histogram, bins: int = 15) -> Figure:
+def plot_calibration(
+    histogram: metrics.Histogram, second_observer: dict | None = None, bins: int = 15
+) -> Figure:
     """How often a pixel of a given probability is vessel, with the expected calibration error.
 
     Bins have equal width. The lower panel says how many pixels stand behind each point; most
-    are easy background, and they keep the error (their weighted mean distance) small.
+    are easy background, and they keep the error small (see ``metrics.calibration_error``).
+    ``second_observer`` holds counts ``tp, fp, fn, tn`` of a human, who only says yes (1) or no (0).
     """
-    levels = len(histogram.vessel)
-    first = np.arange(bins) * levels // bins
-    total = histogram.vessel + histogram.background
-    pixels = np.add.reduceat(total, first)
-    held = np.maximum(pixels, 1)
-    promised = np.add.reduceat(total * np.linspace(0, 1, levels), first) / held
-    found = np.add.reduceat(histogram.vessel, first) / held
-    error = float(np.sum(np.abs(found - promised) * pixels) / pixels.sum())
-
+    table = metrics.reliability(histogram, bins)
+    pixels = table["pixels"]
     fig, (top, bottom) = plt.subplots(
         2, 1, figsize=(4.2, 5), layout="constrained", sharex=True, height_ratios=(4, 1)
     )
     seen = pixels > 0
     top.plot((0, 1), (0, 1), color=GREY, lw=0.8, ls="--", label="perfectly calibrated")
+    error = metrics.calibration_error(histogram, bins)
     label = f"network, expected calibration error {error:.3f}"
-    top.plot(promised[seen], found[seen], "o-", color=BLUE, ms=4, label=label)
+    top.plot(table["promised"][seen], table["found"][seen], "o-", color=BLUE, ms=4, label=label)
+    if second_observer:
+        no, yes = (second_observer["fn"], second_observer["tn"]), second_observer
+        found = [no[0] / max(sum(no), 1), yes["tp"] / max(yes["tp"] + yes["fp"], 1)]
+        look = {"color": INK, "marker": "D", "ms": 6, "mec": "white", "ls": "", "clip_on": False}
+        top.plot((0, 1), found, label="second observer's no and yes", zorder=4, **look)
     top.set(ylabel="share of vessel pixels", xlim=(0, 1), ylim=(0, 1.02), title="calibration")
     top.legend(loc="upper left")
     left = np.arange(bins) / bins
     bottom.bar(left, pixels / pixels.sum(), 1 / bins, align="edge", color=SKY, ec="white", lw=0.5)
     bottom.set(xlabel="predicted probability", ylabel="share of pixels", yscale="log")
     fig.align_ylabels()
+    return fig
+
+
+def plot_intervals(
+    pooled: dict[str, float],
+    intervals: dict[str, dict[str, tuple[float, float]]],
+    second_observer: dict | None = None,
+) -> Figure:
+    """Pooled scores with their 95 % intervals, one bar for each way of drawing again.
+
+    Parameters
+    ----------
+    pooled : score -> value, such as ``metrics.evaluate`` gives
+    intervals : what was drawn again ("photographs", "people") -> score -> (low, high)
+        A nan interval (one person only) is left out.
+    second_observer : counts ``tp, fp, fn, tn`` of a human second observer, optional
+    """
+    names = ("dice", "iou", "precision", "recall")
+    human = metrics.scores(second_observer) if second_observer else {}
+    fig, ax = plt.subplots(figsize=(6.4, 2.6), layout="constrained")
+    rows, looks = np.arange(len(names))[::-1], ((SKY, 6), (BLUE, 2.5))
+    for (what, found), (colour, width) in zip(intervals.items(), looks, strict=False):
+        low, high = np.array([found[name] for name in names]).T
+        label = f"95 % interval over {what}"
+        ax.hlines(rows, low, high, color=colour, lw=width, label=label)
+    network = [pooled[name] for name in names]
+    ax.plot(network, rows, "o", color=BLUE, mec="white", ms=7, label="network, pooled", zorder=4)
+    if human:
+        look = {"color": INK, "mec": "white", "ms": 6.5, "zorder": 5}
+        ax.plot([human[name] for name in names], rows, "D", label="second observer", **look)
+    for row, value in zip(rows, network, strict=True):
+        ax.annotate(f"{value:.3f}", (value, row), (0, 7), textcoords="offset points", ha="center")
+    ax.set_yticks(rows, [NAMES.get(name, name) for name in names])
+    ax.set(xlabel="score inside the field of view", ylim=(-0.6, len(names) - 0.3))
+    ax.grid(axis="x", color=GREY, lw=0.4, alpha=0.4)
+    fig.legend(loc="outside right upper")
     return fig
 
 
@@ -584,6 +642,50 @@ def plot_three_thresholds(case: Case, thresholds: dict[str, float], title: str =
     return fig
 
 
+def plot_mistakes(
+    cases: Sequence[Case], kinds: Sequence[np.ndarray], threshold: float, notes: Sequence[str]
+) -> Figure:
+    """A row for each annotated case: photograph, every wrong pixel by its kind, and their shares.
+
+    Parameters
+    ----------
+    cases : photographs with annotation, worst first
+    kinds : (H, W) uint8 of ``metrics.mistakes``, for each case
+    threshold : the one they were found at
+    notes : a line for each case, over its photograph
+    """
+    fig, axes = plt.subplots(
+        len(cases), 3, figsize=(7.8, 2.6 * len(cases)), layout="constrained",
+        squeeze=False, width_ratios=(1, 1, 0.75),
+    )  # fmt: skip
+    for row, case, wrong, note in zip(axes, cases, kinds, notes, strict=True):
+        frame = frame_of(case.fov)
+        inside = slice(*frame.rows), slice(*frame.columns)
+        fov = case.fov[inside]
+        hits = metrics.decide(case.probability[inside], threshold) & case.vessels[inside]
+        size = fit(fov.shape, min(max(fov.shape), 520))
+        _show(row[0], shrink(case.image[inside], size), note)
+        _show(row[1], mistake_map(wrong[inside], hits, fov, size), "")
+        _draw_shares(row[2], metrics.count_mistakes(wrong))
+    axes[-1, 2].set_xlabel("share of the wrong pixels")
+    return fig
+
+
+def mistake_map(
+    kinds: np.ndarray, hits: np.ndarray, fov: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """Colour each kind of mistake, found vessels grey, outside black: (h, w, 3) uint8.
+
+    ``kinds`` is the (H, W) uint8 of ``metrics.mistakes``; ``hits`` and ``fov`` are (H, W) bool.
+    """
+    ground = Image.fromarray(fov.view(np.uint8)).resize(size[::-1], Image.Resampling.NEAREST)
+    picture = np.asarray(ground.point([EMPTY * bool(v) for v in range(256)]).convert("RGB"))
+    picture = tint(picture, coverage(hits & fov, size), FOUND)
+    for k in sorted(range(1, len(metrics.MISTAKES) + 1), key=lambda k: "too" not in _kind(k)):
+        picture = tint(picture, coverage(kinds == k, size), MISTAKE_COLOURS[_kind(k)])
+    return picture
+
+
 # Helpers ----------------------------------------------------------------------------------------
 
 
@@ -623,6 +725,23 @@ def _add_error_legend(ax):
     handles = [Patch(fc=c, ec=GREY, lw=0.5, label=name) for name, c in ERROR_COLOURS.items()]
     look = {"handlelength": 1, "handleheight": 1, "columnspacing": 1.2, "handletextpad": 0.5}
     ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, **look)
+
+
+def _kind(k):
+    """The name of a label of ``metrics.mistakes``."""
+    return metrics.MISTAKES[k - 1]
+
+
+def _draw_shares(ax, counts):
+    """Bars of the shares of all mistakes; the names stand on the bars' line, in their colour."""
+    total = max(sum(counts.values()), 1)
+    rows = np.arange(len(counts))[::-1]
+    shares = [count / total for count in counts.values()]
+    ax.barh(rows, shares, 0.55, color=[MISTAKE_COLOURS[name] for name in counts])
+    for row, share, name in zip(rows, shares, counts, strict=True):
+        ax.text(share + 0.01, row, f"{name} {share:.0%}", va="center", fontsize=8)
+    ax.set(xlim=(0, 1), yticks=(), ylim=(-0.6, len(counts) - 0.4))
+    ax.xaxis.set_major_formatter(PercentFormatter(1, 0))
 
 
 def _score_line(predicted, vessels, fov):

@@ -12,9 +12,27 @@ import statistics
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import binary_dilation, distance_transform_edt, label
+
+from retina_utils.fov import frame_of
 
 LEVELS = 65536  # of a 16-bit PNG; level k is the probability k / 65535
+THIN = 0.008  # of the FOV's diameter: vessels up to this width are thin
+NEAR = 0.001  # of the FOV's diameter, at least a pixel: this near, a centreline is met
+RIM = 0.02  # of the FOV's diameter: this near its border a false alarm is one of the border
+AROUND = 0.02  # of the FOV's diameter: the surroundings a vessel is compared with
+ELONGATED = 4  # times as long as wide: from here on a false alarm is a line, not a spot
+
+# The kinds of wrong pixels that `mistakes` tells apart, in the order of its labels 1, 2, ...
+MISTAKES = (
+    "thin vessel missed",
+    "thick vessel missed",
+    "drawn too thin",
+    "drawn too wide",
+    "false alarm along the FOV border",
+    "false line elsewhere",
+    "false compact spot",
+)
 
 
 class Histogram(NamedTuple):
@@ -153,6 +171,36 @@ def evaluate(histogram: Histogram, threshold: float) -> dict[str, float]:
     return at_threshold | {"auc": roc_auc(histogram), "ap": average_precision(histogram)}
 
 
+def reliability(histogram: Histogram, bins: int = 15) -> dict[str, np.ndarray]:
+    """What probabilities promise and what is found, in bins of equal width.
+
+    Returns
+    -------
+    table : dict of (bins,) arrays
+        ``promised``, the mean probability of the pixels in a bin; ``found``, the share of them
+        that is vessel; ``pixels``, their number. Where a bin is empty the first two are nan.
+    """
+    if not 1 <= bins <= LEVELS:
+        raise ValueError(f"bins must be 1 to {LEVELS}, got {bins}")
+    first = np.arange(bins) * LEVELS // bins
+    total = histogram.vessel + histogram.background
+    pixels = np.add.reduceat(total, first)
+    promised = ratio(np.add.reduceat(total * np.linspace(0, 1, LEVELS), first), pixels)
+    found = ratio(np.add.reduceat(histogram.vessel, first), pixels)
+    return {"promised": promised, "found": found, "pixels": pixels}
+
+
+def calibration_error(histogram: Histogram, bins: int = 15) -> float:
+    """Expected calibration error in [0, 1] (Guo et al., ICML 2017); nan without pixels.
+
+    The distance between promised and found of each bin, weighted with its share of the pixels.
+    Most pixels are easy background, which keeps it small.
+    """
+    table = reliability(histogram, bins)
+    distance = np.nan_to_num(np.abs(table["found"] - table["promised"]))
+    return ratio(float(np.sum(distance * table["pixels"])), int(table["pixels"].sum()))
+
+
 def summarise(rows: list[dict]) -> dict:
     """Mean and sample standard deviation (n - 1) over photographs of each number in the rows.
 
@@ -228,6 +276,158 @@ def thin_and_thick(vessels: np.ndarray, limit: float) -> tuple[np.ndarray, np.nd
     nearest = distance_transform_edt(~centre, return_distances=False, return_indices=True)
     thin = vessels & (2 * to_edge[tuple(nearest)] - 1 <= limit)
     return thin, vessels & ~thin
+
+
+def by_width(predicted: np.ndarray, vessels: np.ndarray, fov: np.ndarray) -> dict[str, float]:
+    """Recall on thin and on thick vessels, and clDice, of (H, W) bool arrays; nan where undefined.
+
+    Thin is at most ``THIN`` of the FOV's diameter wide, so that the word means the same at every
+    size of photograph.
+    """
+    require_maps(predicted=predicted, vessels=vessels, fov=fov)
+    thin, thick = thin_and_thick(vessels & fov, THIN * fov_diameter(fov))
+    recall = {"thin": thin, "thick": thick}
+    found = {
+        k: ratio(np.count_nonzero(predicted & v), np.count_nonzero(v)) for k, v in recall.items()
+    }
+    return found | {"cldice": cldice(predicted, vessels, fov)}
+
+
+def fov_diameter(fov: np.ndarray) -> int:
+    """Pixels across a (H, W) bool field of view; a disc cut off at two sides keeps its own."""
+    return max(frame_of(fov).size)
+
+
+# Where it is wrong ------------------------------------------------------------------------------
+
+
+def mistakes(predicted: np.ndarray, vessels: np.ndarray, fov: np.ndarray) -> np.ndarray:
+    """Give every wrong pixel inside the FOV one of the kinds in ``MISTAKES``.
+
+    A miss beside a stretch of centreline that was found is an error of width; any other is a lost
+    stretch of a thin or a thick vessel. A false alarm whose nearest stretch of drawn centreline
+    lies on a vessel is an error of width, too; any other lies along the border of the FOV, in a
+    line of its own, or in a compact spot.
+
+    Parameters
+    ----------
+    predicted, vessels, fov : (H, W) bool arrays
+
+    Returns
+    -------
+    kinds : (H, W) uint8
+        0 where nothing is wrong, or outside the FOV; k for ``MISTAKES[k - 1]``.
+    """
+    require_maps(predicted=predicted, vessels=vessels, fov=fov)
+    predicted, vessels = predicted & fov, vessels & fov
+    diameter = fov_diameter(fov)
+    missed, false = vessels & ~predicted, predicted & ~vessels
+    thin, _ = thin_and_thick(vessels, THIN * diameter)
+    reach = max(1, round(NEAR * diameter))
+    too_thin = missed & near_centreline(vessels, predicted, reach)
+    too_wide = false & near_centreline(predicted, vessels, reach)
+    alone = false & ~too_wide
+    # A frame that cuts the disc off is its border as well.
+    to_border = distance_transform_edt(np.pad(fov, 1))[1:-1, 1:-1]
+    rim = alone & (to_border <= RIM * diameter)
+    line = elongated(alone & ~rim)
+    lost = missed & ~too_thin
+    found = (lost & thin, lost & ~thin, too_thin, too_wide, rim, line, alone & ~rim & ~line)
+    return sum(part * np.uint8(k) for k, part in enumerate(found, start=1))
+
+
+def near_centreline(vessels: np.ndarray, other: np.ndarray, reach: int) -> np.ndarray:
+    """Where the nearest pixel of a map's centreline is within ``reach`` pixels of ``other``.
+
+    All maps are (H, W) bool. Nothing is near where there is no centreline.
+    """
+    centre = skeleton(vessels)
+    if not centre.any():
+        return np.zeros_like(vessels)
+    met = binary_dilation(other, np.ones((3, 3)), reach) & centre
+    nearest = distance_transform_edt(~centre, return_distances=False, return_indices=True)
+    return met[tuple(nearest)]
+
+
+def elongated(spots: np.ndarray) -> np.ndarray:
+    """The connected parts of a (H, W) bool map that are ``ELONGATED`` times as long as wide."""
+    parts, count = label(spots, np.ones((3, 3)))
+    length = np.bincount(parts[skeleton(spots)], minlength=count + 1)
+    width = np.zeros(count + 1)
+    to_edge = 2 * distance_transform_edt(np.pad(spots, 1))[1:-1, 1:-1] - 1
+    np.maximum.at(width, parts[spots], to_edge[spots])
+    is_line = length >= ELONGATED * np.maximum(width, 1)
+    is_line[0] = False
+    return is_line[parts]
+
+
+def count_mistakes(kinds: np.ndarray) -> dict[str, int]:
+    """How many pixels of each kind a map of :func:`mistakes` holds."""
+    counts = np.bincount(kinds.ravel(), minlength=len(MISTAKES) + 1)
+    return {name: int(n) for name, n in zip(MISTAKES, counts[1:], strict=True)}
+
+
+def light(image: np.ndarray, vessels: np.ndarray, fov: np.ndarray) -> dict[str, float]:
+    """How bright a photograph is, and how far its vessels stand out, in the green channel.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8
+    vessels, fov : (H, W) bool arrays
+
+    Returns
+    -------
+    found : dict
+        ``brightness``, the median inside the FOV, 0 to 255; ``contrast``, how much darker the
+        vessels are than their surroundings (within ``AROUND`` of the FOV's diameter), as a share
+        of these: 0 is invisible. nan without vessels.
+    """
+    require_maps(vessels=vessels, fov=fov)
+    green, vessels = image[..., 1].astype(np.float32), vessels & fov
+    brightness = float(np.median(green[fov]))
+    if not vessels.any():
+        return {"brightness": brightness, "contrast": math.nan}
+    distance = distance_transform_edt(~vessels)
+    around = green[fov & ~vessels & (distance <= AROUND * fov_diameter(fov))]
+    contrast = 1 - green[vessels].mean() / around.mean() if around.any() else math.nan
+    return {"brightness": brightness, "contrast": float(contrast)}
+
+
+def what_went_wrong(
+    counts: dict[str, int], here: dict[str, float] | None = None, usual: dict | None = None
+) -> str:
+    """The share of mere width errors, the two commonest of the other kinds, and poor light.
+
+    Parameters
+    ----------
+    counts : of :func:`count_mistakes`
+    here, usual : of :func:`light`, optional
+        Of this photograph, and the median over those it is compared with. It is called dark, or
+        its vessels faint, where it has less than three quarters of what is usual.
+
+    Examples
+    --------
+    >>> counts = dict.fromkeys(MISTAKES, 0) | {"drawn too wide": 40}
+    >>> what_went_wrong(counts | {"thin vessel missed": 45, "false compact spot": 15})
+    'width 40%; of the rest: thin vessel missed 75%, false compact spot 25%'
+    """
+    wrong = sum(counts.values())
+    if not wrong:
+        return "nothing wrong"
+    rest = {name: n for name, n in counts.items() if n and not name.startswith("drawn too")}
+    other = sum(rest.values())
+    words = [f"width {1 - other / wrong:.0%}"]
+    if rest:
+        ranked = sorted(rest, key=rest.get, reverse=True)[:2]
+        words.append("of the rest: " + ", ".join(f"{k} {rest[k] / other:.0%}" for k in ranked))
+    poor = {"brightness": "dark photograph", "contrast": "faint vessels"}
+    for key, name in poor.items():
+        if here and usual and here[key] < 0.75 * usual[key]:
+            words.append(f"{name} ({key} {here[key]:.3g}, usually {usual[key]:.3g})")
+    return "; ".join(words)
+
+
+# Pieces -----------------------------------------------------------------------------------------
 
 
 def to_levels(probability: np.ndarray) -> np.ndarray:

@@ -10,8 +10,10 @@ Command line: ``python -m retina_utils.report outputs/<run>``.
 import argparse
 import base64
 import csv
+import hashlib
 import html
 import io
+import itertools
 import json
 import math
 import re
@@ -25,9 +27,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
+from torch import nn
 
-from retina_utils import data, figures, images, metrics, runs
+from retina_utils import data, figures, images, metrics, models, runs
 from retina_utils.figures import Case
+from retina_utils.sources import SOURCES
 from retina_utils.tables import Table, mean_sd
 from retina_utils.viewer import viewer_html
 
@@ -78,14 +82,14 @@ class Run(NamedTuple):
     manifests: dict[str, dict]
     metrics: dict
     model: dict
-    history: list[dict]
+    history: list[dict]  # empty where the weights were given
     rows: list[dict]  # metrics.csv
     splits: data.Splits
     measured: dict[str, Measured]
 
     @property
     def threshold(self) -> float:
-        """Chosen on validation photographs."""
+        """The chosen one; :attr:`chosen_on` says on what."""
         return self.metrics["threshold"]["value"]
 
     @property
@@ -99,9 +103,21 @@ class Run(NamedTuple):
         return bool(self.manifests["01_data"]["results"].get("synthetic"))
 
     @property
+    def weights(self) -> str:
+        """The weights that were given: "pretrained" or a path; "" for those trained in this run."""
+        return self.manifests["04_evaluate"]["parameters"].get("weights", "")
+
+    @property
     def seed(self):
         """The seed of the training run."""
+        if self.weights:
+            return self.metrics["network"].get("seed") or "not recorded"
         return self.manifests["03_train"]["parameters"].get("seed", "not recorded")
+
+    @property
+    def chosen_on(self) -> str:
+        """The photographs the threshold was chosen on, in words."""
+        return self.metrics["threshold"]["chosen_on"]
 
     def about(self, split: str) -> str:
         """The line without which no number is printed."""
@@ -129,14 +145,95 @@ def write_report(run_folder: str | Path) -> Path:
     return path
 
 
+def describe_network(model: nn.Module, weights: str, facts: dict) -> dict:
+    """What is recorded of the network that was evaluated, with a checksum of its weights.
+
+    Parameters
+    ----------
+    model, facts : of ``models.load_model``
+    weights : "pretrained" or a path; "" for the weights trained in this run
+    """
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    card = facts.get("card") or {}
+    return {
+        "weights": weights,
+        "sha256": digest.hexdigest(),
+        "architecture": model.architecture,
+        "settings": model.settings,
+        "parameters": models.count_parameters(model),
+        "seed": (card.get("recipe") or facts).get("seed"),
+        "trained_on": card.get("data") or facts.get("data", "not recorded"),
+    }
+
+
+def seen_in_training(facts: dict, title: str, names: Sequence[str]) -> str:
+    """A sentence about photographs that given weights may have been trained on.
+
+    Parameters
+    ----------
+    facts : of ``models.load_model``; its card lists the photographs of each data set
+    title : of ``published.dataset_of``: "" where the folder is no imported data set
+    names : of the test photographs
+    """
+    card = facts.get("card") or {}
+    known = " and ".join(card.get("data") or []) or facts.get(
+        "data", "photographs they do not name"
+    )
+    source = next((key for key, entry in SOURCES.items() if entry.title == title), None)
+    used = set(card.get("photographs", {}).get(source, ()))
+    seen = [name for name in names if name in used]
+    if seen:
+        return (
+            f"These weights were trained on {known}, and {len(seen)} of these {len(names)} test "
+            "photographs are among them: the scores on those are not a test."
+        )
+    if source and "photographs" in card:
+        return f"These weights were trained on {known}; none of these test photographs is there."
+    return f"These weights were trained on {known}: scores on photographs from there are no test."
+
+
+def require_weights(summary: dict, weights: str) -> None:
+    """Raise a RunError unless ``metrics.json`` holds the scores of these weights."""
+    scored = summary.get("network", {}).get("weights", "")
+    if scored != weights:
+        names = [repr(name) if name else "the run's own" for name in (scored, weights)]
+        raise runs.RunError(
+            f"metrics.json holds the scores of {names[0]} weights, and {names[1]} are asked for. "
+            "Run 04_evaluate.ipynb with the same weights first."
+        )
+
+
+def count_observer(pairs: Sequence[data.Pair]) -> list[dict[str, int]]:
+    """Counts of each photograph's second observer; none unless every photograph has one.
+
+    Part of the photographs would not be comparable with a network scored on all of them.
+    """
+    if not pairs or not all(pair.second for pair in pairs):
+        return []
+    counts = []
+    for pair in pairs:
+        sample = data.load_sample(pair)
+        counts.append(metrics.confusion(images.read_binary(pair.second), *sample[2:]))
+    return counts
+
+
+def add_counts(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    """Counts of several photographs together."""
+    counts = list(counts)
+    return {key: sum(row[key] for row in counts) for key in COUNTS}
+
+
 def bootstrap_intervals(
     counts: Sequence[dict[str, int]], people: Sequence[str], seed: int = 0
 ) -> dict[str, tuple[float, float]]:
     """95 % intervals of pooled scores, by resampling whole people.
 
     Two eyes of one person are alike, so people are drawn with replacement, not photographs
-    (2000 times; percentile interval, Efron & Tibshirani, 1993). Training is not repeated: the
-    interval tells of other photographs, not of another training run.
+    (2000 times; percentile interval, Efron & Tibshirani, 1993). With the photographs' own names
+    as ``people`` photographs are drawn, which is too narrow where eyes are alike. Training is not
+    repeated: the interval tells of other photographs, not of another training run.
 
     Parameters
     ----------
@@ -168,13 +265,16 @@ def read_run(folder: Path) -> Run:
         raise runs.RunError(
             f"{folder}: no such run folder. Expected outputs/<run>; make one with: make run-all"
         )
-    manifests = {name: runs.require(folder, name) for name in runs.NOTEBOOKS[:4]}
+    steps = runs.NOTEBOOKS[:4]
+    if _has_given_weights(folder):
+        steps = ("01_data", "04_evaluate")  # nothing was built or trained in this run
+    manifests = {name: runs.require(folder, name) for name in steps}
     for name, notebook in MADE_BY.items():
-        _need(folder / name, notebook)
-    summary, model = (
-        json.loads((folder / name).read_text(encoding="utf-8"))
-        for name in ("metrics.json", "model.json")
-    )
+        if notebook in steps:
+            _need(folder / name, notebook)
+    summary = _read_json(folder / "metrics.json")
+    trained = "03_train" in steps
+    model = _read_json(folder / "model.json") if trained else summary["network"]
     root = Path(manifests["01_data"]["results"]["data_dir"])
     if not root.is_dir():
         raise runs.RunError(
@@ -187,8 +287,19 @@ def read_run(folder: Path) -> Run:
     for split, recorded in summary["splits"].items():
         measured[split] = _measure(folder, getattr(splits, split), threshold)
         _require_agreement(folder, split, measured[split], recorded["pooled"]["dice"])
-    tables = [_read_csv(folder / name) for name in ("history.csv", "metrics.csv")]
-    return Run(folder, manifests, summary, model, *tables, splits, measured)
+    history = _read_csv(folder / "history.csv") if trained else []
+    rows = _read_csv(folder / "metrics.csv")
+    return Run(folder, manifests, summary, model, history, rows, splits, measured)
+
+
+def _has_given_weights(folder: Path) -> bool:
+    """Whether 04_evaluate ran on weights that this run did not train."""
+    path = folder / "04_evaluate.json"
+    return path.exists() and bool(_read_json(path)["parameters"].get("weights"))
+
+
+def _read_json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _need(path: Path, notebook: str) -> None:
@@ -213,33 +324,24 @@ def load_case(folder: Path, pair: data.Pair) -> Case:
 
 def _measure(folder: Path, pairs: list[data.Pair], threshold: float) -> Measured:
     """Count a split, one photograph in memory at a time."""
-    counts, second, pooled = [], [], None
+    counts, pooled = [], None
     for pair in pairs:
         case = load_case(folder, pair)
         counted = metrics.histogram(case.probability, case.vessels, case.fov)
         pooled = metrics.pool([pooled, counted]) if pooled else counted
         counts.append(metrics.confusion_at(counted, threshold))
-        if pair.second:
-            human = images.read_binary(pair.second)
-            second.append(metrics.confusion(human, case.vessels, case.fov))
-    return Measured(pairs, counts, pooled, second if len(second) == len(pairs) else [])
+    return Measured(pairs, counts, pooled, count_observer(pairs))
 
 
 def _require_agreement(folder: Path, split: str, measured: Measured, recorded: float) -> None:
     """Raise if the maps on disk are not those that were scored."""
-    found = metrics.scores(_sum(measured.counts))["dice"]
+    found = metrics.scores(add_counts(measured.counts))["dice"]
     if not math.isclose(found, _number(recorded), abs_tol=5e-4) and not math.isnan(found):
         raise runs.RunError(
             f"{folder / 'metrics.json'}: says pooled Dice {recorded:.4f} for {split}, but the maps "
             f"in probability/{split} give {found:.4f}. They belong to different runs: run "
             "04_evaluate.ipynb again."
         )
-
-
-def _sum(counts: Iterable[dict[str, int]]) -> dict[str, int]:
-    """Counts of several photographs together."""
-    counts = list(counts)
-    return {key: sum(row[key] for row in counts) for key in COUNTS}
 
 
 # --- The page -----------------------------------------------------------------------------------
@@ -252,6 +354,8 @@ def _page(run: Run) -> str:
     before.append(_extremes(run, split))
     after = [_every_photograph(run, split), _limits(run, split), _provenance(run)]
     room = MAX_BYTES - sum(len(part.encode()) for part in before + after)
+    slider = _slider(run, split, room)
+    content = _number_figures("".join([*before, slider, *after]))
     title = f"{run.folder.name}: retinal vessels in {run.data_name}"
     style = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
     return f"""<!DOCTYPE html>
@@ -263,7 +367,7 @@ def _page(run: Run) -> str:
 <style>{style}</style>
 </head>
 <body><main>
-{"".join([*before, _slider(run, split, room), *after])}
+{content}
 <footer>For research and teaching, not for diagnosis. Written from the files of the run
 <code>{_text(run.folder.name)}</code>; the page needs no network.</footer>
 </main>
@@ -272,6 +376,12 @@ def _page(run: Run) -> str:
 }});</script>
 </body></html>
 """
+
+
+def _number_figures(page: str) -> str:
+    """Figures numbered as they come: a page on given weights has no training curves."""
+    numbers = itertools.count(1)
+    return re.sub(r"<b>Figure \d+\.</b>", lambda _: f"<b>Figure {next(numbers)}.</b>", page)
 
 
 def _headline_split(run: Run) -> str:
@@ -314,6 +424,12 @@ def _opening(run: Run, split: str) -> str:
             "images and the vessels of this run. The scores show that the pipeline works; they "
             "say nothing about real photographs.</p>"
         )
+    if run.weights:
+        seen = run.metrics["protocol"].get("weights", "")
+        banner += (
+            f'<p class="banner" role="note"><b>Nothing was trained in this run.</b> {_text(seen)}'
+            "</p>"
+        )
     return f"""<p class="kicker">Retinal-vessel segmentation · run {_text(run.folder.name)} ·
 {_date(run.manifests["04_evaluate"]["provenance"]["finished"])}</p>
 <h1>How well were the vessels of {_text(run.data_name)} found?</h1>
@@ -344,7 +460,7 @@ def _second_sentence(measured: Measured, low: float, high: float) -> str:
     """How far a second human observer agrees with the first, if there is one."""
     if not measured.second:
         return "These photographs have no second observer, so human agreement is not known here."
-    human = metrics.scores(_sum(measured.second))["dice"]
+    human = metrics.scores(add_counts(measured.second))["dice"]
     where = "inside" if low <= human <= high else "above" if human > high else "below"
     return (
         f"A second human observer, scored against the same annotation, reaches {human:.3f}, "
@@ -360,11 +476,7 @@ def _training(run: Run) -> str:
             "split": split,
             "photographs": len(pairs),
             "people": len({pair.person for pair in pairs}),
-            "use": {
-                "train": "the weights",
-                "validation": "the learning rate, the epoch kept, the threshold",
-                "test": "this report, once",
-            }[split],
+            "use": _use_of(split, run.weights),
         }
         if split in run.measured:
             vessel, background = (counts.sum() for counts in run.measured[split].pooled)
@@ -377,6 +489,9 @@ def _training(run: Run) -> str:
         "share": "Vessel share of the field of view",
         "use": "Decides",
     }
+    table = f'<div class="scroll">{Table(rows, columns)._repr_html_()}</div>\n<p></p>'
+    if run.weights:
+        return f"<h2>What was tested, and on what</h2>\n{table}{_facts(_given_facts(run))}"
     parameters = run.manifests["03_train"]["parameters"]
     best = max(run.history, key=lambda row: _number(row["validation_dice"]))
     facts = {
@@ -389,8 +504,7 @@ def _training(run: Run) -> str:
     }
     chart = _svg(figures.plot_history(run.history), "Losses and scores over the epochs")
     return f"""<h2>What was trained, and on what</h2>
-<div class="scroll">{Table(rows, columns)._repr_html_()}</div>
-<p></p>{_facts(facts)}
+{table}{_facts(facts)}
 {
         _figure(
             1,
@@ -401,6 +515,27 @@ def _training(run: Run) -> str:
             "training loss falls would be overfitting.",
         )
     }"""
+
+
+def _use_of(split: str, weights: str) -> str:
+    """What the photographs of a split decide."""
+    if weights:
+        return "this report, once" if split == "test" else "nothing: the weights were given"
+    return {
+        "train": "the weights",
+        "validation": "the learning rate, the epoch kept, the threshold",
+        "test": "this report, once",
+    }[split]
+
+
+def _given_facts(run: Run) -> dict[str, str]:
+    """The network and where its given weights come from."""
+    trained_on = run.model["trained_on"]
+    return {
+        "Network": f"{_network(run)}; {_settings(run.model['settings'])}",
+        "Weights": f"{run.weights}, SHA-256 of the values {run.model['sha256']}",
+        "Trained on": trained_on if isinstance(trained_on, str) else "; ".join(trained_on),
+    }
 
 
 def _scores(run: Run) -> str:
@@ -417,7 +552,7 @@ photographs might give, not what another training run might.</p>
 <div class="wide pair scores">{"".join(f'<div class="scroll">{t}</div>' for t in tables)}</div>
 <p class="protocol">{_text(run.data_name)}; threshold {run.threshold:.4f}, from
 {_text(run.metrics["threshold"]["chosen_on"])} photographs; seed {_text(run.seed)}.
-{_text(protocol)}. The network has seen the photographs of the training split.</p>
+{_text(protocol)}. {"" if run.weights else "The network has seen the training photographs."}</p>
 """
 
 
@@ -425,7 +560,7 @@ def _score_table(run: Run, split: str) -> str:
     """Every score of one split: pooled, its interval, per photograph, and a human's."""
     measured, recorded = run.measured[split], run.metrics["splits"][split]
     intervals, rows = _intervals(measured), []
-    human = metrics.scores(_sum(measured.second)) if measured.second else {}
+    human = metrics.scores(add_counts(measured.second)) if measured.second else {}
     for key, name in SCORES.items():
         pooled, mean, sd = (_number(recorded[part].get(key)) for part in ("pooled", "mean", "sd"))
         row = {"name": name, "pooled": pooled, "each": mean_sd(mean, sd), "human": human.get(key)}
@@ -441,7 +576,7 @@ def _score_table(run: Run, split: str) -> str:
 def _charts(run: Run, split: str) -> str:
     """Threshold, ROC and precision–recall, calibration."""
     measured = run.measured[split]
-    second = _sum(measured.second) if measured.second else None
+    second = add_counts(measured.second) if measured.second else None
     best = run.metrics["threshold"]["best_test"]
     parts = ["<h2>The threshold was chosen before the test photographs were scored</h2>"]
     if "validation" in run.measured and split == "test":
@@ -449,15 +584,21 @@ def _charts(run: Run, split: str) -> str:
             metrics.scores(metrics.confusion_at(measured.pooled, t))["dice"]
             for t in (run.threshold, best)
         )
+        people = {
+            name: add_counts(run.measured[name].second)
+            for name in ("validation", "test")
+            if run.measured[name].second
+        }
         chart = figures.plot_thresholds(
-            run.measured["validation"].pooled, run.threshold, measured.pooled
+            run.measured["validation"].pooled, run.threshold, measured.pooled, people
         )
         caption = (
             f"Pooled Dice, precision and recall against the threshold on {run.data_name}, "
             f"validation (left) and test (right), inside the field of view. The solid line is the "
-            f"threshold chosen on validation. The dashed line is the best possible one on test, "
-            f"which nobody can know beforehand: it would give {possible:.3f} instead of "
-            f"{chosen:.3f}."
+            f"threshold chosen on {run.chosen_on} photographs. The dashed line is the best "
+            f"possible one on test, which nobody can know beforehand: it would give {possible:.3f} "
+            f"instead of "
+            f"{chosen:.3f}." + (" The dotted line is the second observer's Dice." if people else "")
         )
         parts.append(_figure(2, _svg(chart, "Scores against the threshold"), caption))
     curves = _svg(
@@ -475,7 +616,7 @@ def _charts(run: Run, split: str) -> str:
             "chart shows differences that the left one hides.",
         )
     )
-    calibration = _svg(figures.plot_calibration(measured.pooled), "Calibration")
+    calibration = _svg(figures.plot_calibration(measured.pooled, second), "Calibration")
     parts.append(
         "<h2>Can a probability be taken at its word?</h2>"
         + _figure(
@@ -484,7 +625,8 @@ def _charts(run: Run, split: str) -> str:
             f"Share of annotated vessel pixels against predicted probability: "
             f"{run.about(split)}, pooled. On the diagonal a probability of 0.7 means that seven "
             "pixels of ten are vessel; a curve below it is too sure of vessels. The bars say how "
-            "many pixels stand behind each point.",
+            "many pixels stand behind each point."
+            + (" The diamonds: what the second observer left out, and drew." if second else ""),
             wide=False,
         )
     )
@@ -564,8 +706,8 @@ pixel again, in this page; the curves above it show Dice at each threshold. Scro
 after a click, or pinch, to zoom in to native pixels.</p>
 <figure class="wide">{viewer}
 <figcaption><b>Figure 6.</b> {_text(run.about(split))}. Scores come from counts of all native
-pixels. The marks are one half, the threshold chosen on validation photographs, and (dashed) the
-best possible one, for comparison only.</figcaption></figure>
+pixels. The marks are one half, the threshold chosen on {_text(run.chosen_on)} photographs, and
+(dashed) the best possible one, for comparison only.</figcaption></figure>
 """
 
 

@@ -1,5 +1,7 @@
 """Run the five notebooks in order with papermill: ``python -m retina_utils.series``.
 
+With weights given (``-p weights pretrained``) nothing is trained: 02 and 03 are left out.
+
 Adds to papermill what a person expects: unknown and ill-typed parameters stop before anything
 runs, ``false`` is false, a failed notebook stays readable, and the next run goes on from it.
 """
@@ -9,6 +11,7 @@ import ast
 import difflib
 import hashlib
 import json
+import math
 import os
 import shlex
 import sys
@@ -21,8 +24,12 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from retina_utils.runs import NOTEBOOKS, RunError, open_run, require, write_json
+from retina_utils.models import PRETRAINED
+from retina_utils.runs import NOTEBOOKS, RunError, open_run, require, sha256, write_json
 from retina_utils.sources import SOURCES
+from retina_utils.tables import mean_sd
+
+WITHOUT_TRAINING = ("01_data", "04_evaluate", "05_visualize")
 
 
 class SeriesError(RuntimeError):
@@ -35,12 +42,18 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         folder = find_notebooks(options.notebooks)
         chosen = collect_parameters(folder, options)
+        steps = notebooks_for(chosen)
         run = open_run(chosen["outputs_dir"], chosen["run"])
         os.environ["RETINA_COMMAND"] = shlex.join(["make", "run-all"]) + _as_make(options)
         os.environ["RETINA_QUIET"] = "1"
         if sys.stderr.isatty() and hasattr(os, "ttyname"):
             os.environ["RETINA_TERMINAL"] = os.ttyname(sys.stderr.fileno())
-        ran = [run_notebook(folder, name, run, chosen, options.fresh) for name in NOTEBOOKS]
+        if len(steps) < len(NOTEBOOKS):
+            left_out = " and ".join(name for name in NOTEBOOKS if name not in steps)
+            print(f"{left_out} are left out: the weights are given ({chosen['weights']}).")
+        ran = [
+            run_notebook(folder, steps, i, run, chosen, options.fresh) for i in range(len(steps))
+        ]
     except (SeriesError, RunError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
@@ -48,7 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
         return 130
     if not any(ran):
-        print("All five are up to date. To run them again all the same: FRESH=1.")
+        count = "five" if len(steps) == 5 else "three"
+        print(f"All {count} are up to date. To run them again all the same: FRESH=1.")
     print(closing_words(run))
     return 0
 
@@ -96,12 +110,50 @@ def collect_parameters(folder: Path, options: argparse.Namespace) -> dict:
     for name, text in given.items():
         check_known(name, declared, "command line")
         chosen[name] = cast(name, text, declared[name])
-    chosen.setdefault("run", options.preset)
+    weights = chosen.get("weights", "")
+    chosen["weights"] = find_weights(weights, folder)
+    # What was trained keeps its own folder, so that both can be compared.
+    chosen.setdefault(
+        "run", f"{options.preset}_{Path(weights).stem}" if weights else options.preset
+    )
+    if weights:
+        check_used(options.p, folder, chosen)
     # Relative paths are meant as the notebooks mean them: from their own folder.
     for name in ("outputs_dir", "data_dir"):
         chosen[name] = str((folder / chosen.get(name, declared[name])).resolve())
     check_data_folder(Path(chosen["data_dir"]))
     return chosen
+
+
+def notebooks_for(chosen: dict) -> tuple[str, ...]:
+    """The notebooks to run: with given weights, those that build and train nothing."""
+    return WITHOUT_TRAINING if chosen.get("weights") else NOTEBOOKS
+
+
+def find_weights(weights: str, folder: Path) -> str:
+    """ "" and "pretrained" as they are; a path from here, or else from the notebooks, in full."""
+    if not weights or (weights == "pretrained" and PRETRAINED.is_file()):
+        return weights
+    for place in (Path.cwd(), folder):
+        if (place / weights).is_file():
+            return str((place / weights).resolve())
+    hint = "Expected pretrained or a file such as outputs/tiny/weights/unet_best.pth."
+    if weights == "pretrained":
+        hint = f"Expected {PRETRAINED}, which comes with the package: install it again."
+    raise SeriesError(f"parameter weights: {weights} not found. {hint}")
+
+
+def check_used(given: list, folder: Path, chosen: dict) -> None:
+    """Refuse parameters of notebooks that given weights leave out: they would change nothing."""
+    used = {}
+    for name in notebooks_for(chosen):
+        used |= declared_parameters(folder / f"{name}.ipynb")
+    unused = [name for name, _ in given if name not in used]
+    if unused:
+        raise SeriesError(
+            f"command line: {', '.join(unused)} would change nothing, for with given weights "
+            "nothing is trained. Leave it out, or leave out weights."
+        )
 
 
 def declared_parameters(notebook: Path) -> dict:
@@ -170,14 +222,18 @@ def check_data_folder(folder: Path) -> None:
 # --- Running --------------------------------------------------------------------------------------
 
 
-def run_notebook(folder: Path, name: str, run: Path, chosen: dict, fresh: bool) -> bool:
-    """Run one notebook unless it is up to date; True if it ran."""
+def run_notebook(
+    folder: Path, steps: tuple[str, ...], i: int, run: Path, chosen: dict, fresh: bool
+) -> bool:
+    """Run the ``i``-th of the notebooks unless it is up to date; True if it ran."""
+    name = steps[i]
     source = folder / f"{name}.ipynb"
     finished = run / "notebooks" / f"{name}.ipynb"
     unfinished = finished.with_suffix(".failed.ipynb")
     declared = declared_parameters(source)
     parameters = {key: value for key, value in chosen.items() if key in declared}
-    mark = fingerprint(source, parameters, run, name)
+    before = run / "notebooks" / f"{steps[i - 1]}.done" if i else None
+    mark = fingerprint(source, parameters, before)
     if not fresh and finished.exists() and is_current(run, name, mark):
         print(f"{name}: up to date")
         return False
@@ -203,19 +259,21 @@ def run_notebook(folder: Path, name: str, run: Path, chosen: dict, fresh: bool) 
     return True
 
 
-def fingerprint(source: Path, parameters: dict, run: Path, name: str) -> str:
-    """What a notebook's result depends on: its code, its parameters, its data, what ran before.
+def fingerprint(source: Path, parameters: dict, before: Path | None) -> str:
+    """What a notebook's result depends on: its code, parameters, data, weights, what ran before.
 
-    The package's own code is left out, so that mending a picture does not cost a training;
-    FRESH=1 runs everything again.
+    ``before`` is the mark of the notebook that ran before it, None for the first. The package's
+    own code is left out, so that mending a picture does not cost a training; FRESH=1 runs
+    everything again.
     """
     cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
     parts = [parameters, [cell["source"] for cell in cells if cell["cell_type"] == "code"]]
-    if name == NOTEBOOKS[0]:
+    if weights := parameters.get("weights"):
+        parts.append(sha256(PRETRAINED if weights == "pretrained" else Path(weights)))
+    if before is None:
         data = Path(parameters["data_dir"])
         parts += [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(data.rglob("*"))]
     else:
-        before = run / "notebooks" / f"{NOTEBOOKS[NOTEBOOKS.index(name) - 1]}.done"
         parts.append(json.loads(before.read_text(encoding="utf-8")))
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
 
@@ -261,7 +319,7 @@ def closing_words(run: Path) -> str:
     """Scores of the run, with what they mean, and where to look."""
     report = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     test, protocol = report["splits"]["test"], report["protocol"]
-    spread = f"{test['mean']['dice']:.3f} ± {test['sd']['dice']:.3f}"
+    spread = mean_sd(test["mean"]["dice"], math.nan if test["n"] == 1 else test["sd"]["dice"])
     return "\n".join(
         [
             "",
@@ -270,10 +328,11 @@ def closing_words(run: Path) -> str:
             f"  IoU {test['pooled']['iou']:.3f}, ROC-AUC {test['pooled']['auc']:.4f}, "
             f"average precision {test['pooled']['ap']:.3f} pooled",
             f"  threshold {report['threshold']['value']:.3f} ({protocol['threshold']})",
+            *([f"  {protocol['weights']}"] if protocol.get("weights") else []),
             "",
             "Where to look:",
             f"  {_short(run / 'report.html')}  the whole run on one page: open it in a browser",
-            f"  {_short(run / 'notebooks')}/   the five notebooks as they ran",
+            f"  {_short(run / 'notebooks')}/   the notebooks as they ran",
             f"  {_short(run / 'metrics.csv')}  scores of every photograph",
             f"  {_short(run / 'overlays')}/    predicted vessels over the photographs",
         ]

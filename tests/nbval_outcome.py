@@ -20,6 +20,17 @@ def test_the_quick_run_learned_something_real():
     assert test["n"] == 4 and test["sd"]["dice"] < 0.1
 
 
+def test_intervals_calibration_and_weights_are_recorded():
+    report = json.loads((RUN / "metrics.json").read_text())
+    pooled = report["splits"]["test"]["pooled"]
+    for intervals in report["intervals"].values():
+        low, high = intervals["dice"]
+        assert low <= pooled["dice"] <= high
+    assert set(report["intervals"]) == {"photographs", "people"}
+    assert 0 < report["calibration_error"] < 0.2
+    assert report["network"]["weights"] == "" and len(report["network"]["sha256"]) == 64
+
+
 def test_the_threshold_was_chosen_on_validation():
     report = json.loads((RUN / "metrics.json").read_text())
     assert report["threshold"]["chosen_on"] == "validation"
@@ -36,7 +47,7 @@ def test_the_threshold_was_chosen_on_validation():
         ("probability/*/*.png", 14),
         ("vessels/test/*_vessels.png", 4),
         ("overlays/test/*_overlay.jpg", 4),
-        ("figures/*.svg", 17),
+        ("figures/*.svg", 19),
     ],
 )
 def test_everything_the_readme_promises_is_there(pattern, count):

@@ -6,6 +6,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from retina_utils import figures, metrics
@@ -166,6 +167,67 @@ def test_best_possible_threshold_is_dashed_and_on_test_only(case):
         for ax in (validation, test)
     }
     assert upright == {validation: ["-"], test: ["-", "--"]}
+
+
+HUMAN = {"tp": 80, "fp": 20, "fn": 30, "tn": 870}
+
+
+def test_a_second_observers_dice_is_a_dotted_line_where_there_is_one(case):
+    histogram = metrics.histogram(*case[2:])
+    fig = figures.plot_thresholds(histogram, 0.4, histogram, {"test": HUMAN})
+    dotted = [[line for line in ax.lines if line.get_linestyle() == ":"] for ax in fig.axes]
+    assert [len(lines) for lines in dotted] == [0, 1]
+    dice = 160 / (160 + 20 + 30)
+    assert list(dotted[1][0].get_ydata()) == [dice, dice]
+    titles = [ax.get_title(loc="left") or ax.get_title() for ax in fig.axes]
+    assert [f"second observer: Dice {dice:.3f}" in title for title in titles] == [False, True]
+
+
+def test_a_second_observers_no_and_yes_stand_in_the_calibration_plot(case):
+    histogram = metrics.histogram(*case[2:])
+    top = figures.plot_calibration(histogram, HUMAN).axes[0]
+    diamonds = [line for line in top.lines if line.get_marker() == "D"]
+    assert diamonds[0].get_xydata().tolist() == [[0, 30 / 900], [1, 80 / 100]]
+    alone = figures.plot_calibration(histogram).axes[0]
+    assert not [line for line in alone.lines if line.get_marker() == "D"]
+
+
+def test_intervals_have_a_bar_for_each_way_of_drawing_and_a_diamond_for_the_human():
+    pooled = {"dice": 0.8, "iou": 0.7, "precision": 0.8, "recall": 0.8}
+    spread = {name: (value - 0.05, value + 0.05) for name, value in pooled.items()}
+    fig = figures.plot_intervals(pooled, {"photographs": spread, "people": spread}, HUMAN)
+    labels = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert labels == [
+        "95 % interval over photographs",
+        "95 % interval over people",
+        "network, pooled",
+        "second observer",
+    ]
+    bars = fig.axes[0].collections[0].get_segments()
+    assert bars[0][:, 0].tolist() == [0.75, 0.8 + 0.05]
+    unknown = dict.fromkeys(pooled, (float("nan"), float("nan")))
+    figures.plot_intervals(pooled, {"photographs": spread, "people": unknown}).canvas.draw()
+
+
+def test_each_kind_of_mistake_has_its_colour_in_the_map():
+    kinds = np.arange(len(metrics.MISTAKES) + 1, dtype=np.uint8)[None]
+    hits, fov = np.zeros(kinds.shape, bool), np.ones(kinds.shape, bool)
+    shown = figures.mistake_map(kinds, hits, fov, kinds.shape)[0]
+    colours = [figures.MISTAKE_COLOURS[name] for name in metrics.MISTAKES]
+    expected = [[round(255 * c) for c in matplotlib.colors.to_rgb(c)] for c in colours]
+    assert shown.tolist() == [[figures.EMPTY] * 3, *expected]
+    assert len({tuple(colour) for colour in expected}) == len(metrics.MISTAKES)
+
+
+def test_the_worst_photographs_have_a_row_each_with_the_shares_of_their_mistakes(case):
+    kinds = metrics.mistakes(metrics.decide(case.probability, 0.5), case.vessels, case.fov)
+    fig = figures.plot_mistakes([case, case], [kinds, kinds], 0.5, ["one", "two"])
+    assert len(fig.axes) == 6
+    assert {"one", "two"} <= {text.get_text() for ax in fig.axes for text in ax.findobj(Text)}
+    counts = metrics.count_mistakes(kinds)
+    widths = [bar.get_width() for bar in fig.axes[2].patches]
+    assert widths == pytest.approx([n / sum(counts.values()) for n in counts.values()])
+    assert sum(widths) == pytest.approx(1)
 
 
 def test_calibration_error_equals_its_definition():

@@ -300,6 +300,144 @@ def test_recall_on_thin_vessels_leaves_thick_ones_out():
     assert metrics.scores(counts)["recall"] == 15 / 60
 
 
+def test_calibration_error_equals_its_definition_by_hand():
+    # Ten pixels promise 0.9 and five are vessel; thirty promise 0.2 and nine are vessel.
+    histogram = of_levels(
+        {round(0.9 * 65535): 5, round(0.2 * 65535): 9},
+        {round(0.9 * 65535): 5, round(0.2 * 65535): 21},
+    )
+    expected = 10 / 40 * abs(0.5 - 0.9) + 30 / 40 * abs(0.3 - 0.2)
+    assert metrics.calibration_error(histogram) == pytest.approx(expected, abs=1e-4)
+    # In one bin both errors meet: 14 of 40 are vessel, and 0.375 was promised.
+    assert metrics.calibration_error(histogram, bins=1) == pytest.approx(0.025, abs=1e-4)
+
+
+def test_reliability_says_what_stands_in_each_bin():
+    table = metrics.reliability(of_levels({60_000: 3}, {60_000: 1, 100: 6}), bins=4)
+    assert table["pixels"].tolist() == [6, 0, 0, 4]
+    assert table["found"][[0, 3]].tolist() == [0, 0.75]
+    assert table["promised"][[0, 3]] == pytest.approx([100 / 65535, 60_000 / 65535])
+    assert np.isnan(table["found"][1:3]).all()
+    with pytest.raises(ValueError, match="bins must be 1 to 65536, got 0"):
+        metrics.reliability(of_levels({1: 1}, {}), bins=0)
+    assert math.isnan(metrics.calibration_error(of_levels({}, {})))
+
+
+@pytest.fixture
+def eye():
+    """A disc 400 pixels across with a thick vessel (11 rows) and a thin one (2 rows)."""
+    rows, columns = np.indices((400, 400))
+    fov = np.hypot(rows - 199.5, columns - 199.5) <= 200
+    vessels = np.zeros((400, 400), bool)
+    vessels[145:156, 60:340] = vessels[250:252, 60:340] = True
+    return vessels, fov
+
+
+def wrong(predicted, eye):
+    """Kinds of mistakes and their pixels, without those that do not occur."""
+    found = metrics.count_mistakes(metrics.mistakes(predicted, *eye))
+    return {name: count for name, count in found.items() if count}
+
+
+def test_lost_stretches_are_told_by_the_width_of_the_vessel(eye):
+    vessels, _ = eye
+    without_thin, without_half = vessels.copy(), vessels.copy()
+    without_thin[250:252] = False
+    without_half[145:156, 200:] = False
+    assert wrong(without_thin, eye) == {"thin vessel missed": 2 * 280}
+    found = wrong(without_half, eye)
+    assert found.pop("thick vessel missed") >= 11 * 140 - 60
+    assert set(found) <= {"drawn too thin"}  # where the nearest centre is still drawn
+    assert wrong(vessels, eye) == {}
+
+
+def test_pixels_beside_a_vessel_that_was_found_are_errors_of_width(eye):
+    vessels, _ = eye
+    narrow, wide = vessels.copy(), vessels.copy()
+    narrow[145:148] = False
+    wide[156:159, 80:320] = True
+    assert wrong(narrow, eye) == {"drawn too thin": 3 * 280}
+    assert wrong(wide, eye) == {"drawn too wide": 3 * 240}
+
+
+def test_false_alarms_are_told_by_where_they_lie_and_by_their_shape(eye):
+    vessels, fov = eye
+    rows, columns = np.indices(fov.shape)
+    distance = np.hypot(rows - 199.5, columns - 199.5)
+    arc = vessels | ((distance > 195) & fov & (columns > 300))
+    line, spot, both = vessels.copy(), vessels.copy(), vessels.copy()
+    line[200:202, 150:230] = True
+    spot |= np.hypot(rows - 300, columns - 200) <= 7
+    both |= line | spot
+    assert set(wrong(arc, eye)) == {"false alarm along the FOV border"}
+    assert wrong(line, eye) == {"false line elsewhere": 160}
+    assert wrong(spot, eye) == {"false compact spot": int((spot ^ vessels).sum())}
+    assert wrong(both, eye) == wrong(line, eye) | wrong(spot, eye)
+
+
+def test_a_frame_that_cuts_the_disc_off_is_its_border_too(eye):
+    vessels, fov = (array[100:300] for array in eye)
+    predicted = vessels.copy()
+    predicted[:3, 100:300] = True
+    assert set(wrong(predicted, (vessels, fov))) == {"false alarm along the FOV border"}
+
+
+def test_every_wrong_pixel_inside_the_fov_has_one_kind_and_no_other_has_any(photograph):
+    probability, vessels, fov = photograph
+    predicted = probability >= 0.5
+    kinds = metrics.mistakes(predicted, vessels, fov)
+    assert np.array_equal(kinds > 0, (predicted ^ vessels) & fov)
+    missed = np.isin(kinds, [1, 2, 3])
+    assert np.array_equal(missed, vessels & ~predicted & fov)
+    counts = metrics.confusion(predicted, vessels, fov)
+    assert sum(metrics.count_mistakes(kinds).values()) == counts["fp"] + counts["fn"]
+    assert np.array_equal(kinds, metrics.mistakes(predicted ^ ~fov, vessels ^ ~fov, fov))
+
+
+def test_nothing_drawn_and_nothing_to_draw_can_be_told_too(eye):
+    vessels, fov = eye
+    nothing = np.zeros_like(vessels)
+    assert set(wrong(nothing, eye)) == {"thin vessel missed", "thick vessel missed"}
+    assert set(wrong(vessels, (nothing, fov))) == {"false line elsewhere"}
+    assert metrics.what_went_wrong(metrics.count_mistakes(np.zeros((3, 3), int))) == "nothing wrong"
+
+
+def test_a_dark_photograph_and_faint_vessels_are_named_only_where_they_are():
+    counts = dict.fromkeys(metrics.MISTAKES, 0) | {"thick vessel missed": 3}
+    usual = {"brightness": 100.0, "contrast": 1.0}
+    told = metrics.what_went_wrong(counts, {"brightness": 60.0, "contrast": 0.9}, usual)
+    assert told.startswith("width 0%; of the rest: thick vessel missed 100%")
+    assert told.endswith("; dark photograph (brightness 60, usually 100)")
+    told = metrics.what_went_wrong(counts, {"brightness": 80.0, "contrast": 0.5}, usual)
+    assert "dark" not in told and told.endswith("; faint vessels (contrast 0.5, usually 1)")
+
+
+def test_light_is_measured_in_green_inside_the_fov_and_contrast_beside_the_vessels():
+    image = np.zeros((200, 200, 3), np.uint8)
+    fov, vessels = np.ones((200, 200), bool), np.zeros((200, 200), bool)
+    vessels[90:95] = True
+    image[..., 1] = 100
+    image[vessels] = 60
+    image[:50, :, 1] = 240  # bright, but far from the vessel: 2 % of 200 pixels is 4
+    image[180:], fov[180:] = 255, False
+    assert metrics.light(image, vessels, fov) == {
+        "brightness": 100.0,
+        "contrast": pytest.approx(0.4),
+    }
+    assert math.isnan(metrics.light(image, vessels & False, fov)["contrast"])
+    assert math.isnan(metrics.light(image, fov, fov)["contrast"])
+
+
+def test_recall_by_width_counts_thin_and_thick_apart(eye):
+    vessels, fov = eye
+    predicted = vessels.copy()
+    predicted[250:252, 60:130] = False  # a quarter of the thin vessel
+    found = metrics.by_width(predicted, vessels, fov)
+    assert found["thin"] == 0.75 and found["thick"] == 1.0
+    assert found["cldice"] == metrics.cldice(predicted, vessels, fov) < 1
+    assert metrics.fov_diameter(fov) == 400 == metrics.fov_diameter(fov[100:300])
+
+
 def test_a_histogram_of_four_million_pixels_is_quick():
     rng = np.random.default_rng(0)
     probability = rng.random((2048, 2048), np.float32)

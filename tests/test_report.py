@@ -1,13 +1,15 @@
 """The report: one page that opens offline, agrees with the run, and says what it shows."""
 
+import json
 import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
 from fake_run import THRESHOLD, write_fake_run
 
-from retina_utils import data, images, metrics, report, runs
+from retina_utils import data, images, metrics, models, report, runs
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +155,84 @@ def test_a_threshold_chosen_by_eye_is_told_and_changes_no_score(run):
     assert "by eye" not in before
     assert "by eye, 0.310: “thin vessels &lt;matter&gt;”" in after
     assert f"{THRESHOLD:.4f}" in after
+
+
+def on_given_weights(run, weights="pretrained"):
+    """Turn a fake run into one that trained nothing."""
+    for name in ("02_model.json", "03_train.json", "model.json", "history.csv"):
+        (run / name).unlink()
+    model = models.build_model("unet", {"c_in": 1, "widths": [4, 8]})
+    summary = json.loads((run / "metrics.json").read_text())
+    facts = {"card": {"data": ["CHASE_DB1: 20 photographs"], "recipe": {"seed": 7}}}
+    summary["network"] = report.describe_network(model, weights, facts)
+    summary["threshold"]["chosen_on"] = "the weights' own training"
+    summary["protocol"]["weights"] = "These weights were trained on <others>."
+    runs.write_json(run / "metrics.json", summary)
+    parameters = {"seed": 5, "weights": weights}
+    runs.record(run, "04_evaluate", parameters, {}, ["metrics.json", "metrics.csv"])
+    return run
+
+
+def test_a_run_on_given_weights_needs_no_training_and_says_so(tmp_path):
+    page = report.write_report(on_given_weights(write_fake_run(tmp_path, size=48))).read_text()
+    assert "Nothing was trained in this run.</b> These weights were trained on &lt;oth" in page
+    assert "CHASE_DB1: 20 photographs" in page and "seed\n7" in page
+    assert "on the weights&#x27; own training photographs and not moved" in page
+    assert "nothing: the weights were given" in page
+    numbers = re.findall(r"<b>Figure (\d)\.</b>", page)
+    assert numbers == ["1", "2", "3", "4", "5"]
+
+
+def test_given_weights_do_not_excuse_a_missing_evaluation(tmp_path):
+    run = on_given_weights(write_fake_run(tmp_path, size=48))
+    (run / "metrics.csv").unlink()
+    with pytest.raises(runs.RunError, match=r"Run 04_evaluate\.ipynb"):
+        report.write_report(run)
+
+
+def test_the_record_of_a_network_changes_with_its_weights():
+    model = models.build_model("unet", {"c_in": 1, "widths": [4, 8]})
+    before = report.describe_network(model, "", {"data": "eyes", "seed": 3})
+    assert before["parameters"] == models.count_parameters(model)
+    assert (before["trained_on"], before["seed"], before["weights"]) == ("eyes", 3, "")
+    assert report.describe_network(model, "", {})["sha256"] == before["sha256"]
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] += 1e-3
+    assert report.describe_network(model, "", {})["sha256"] != before["sha256"]
+
+
+CARD = {
+    "data": ["CHASE_DB1: 20 photographs", "HRF (High-Resolution Fundus): 15 photographs"],
+    "photographs": {"chase_db1": ["Image_01L", "Image_01R"], "hrf": ["01_h"]},
+}
+
+
+@pytest.mark.parametrize(
+    ("facts", "title", "names", "words"),
+    [
+        ({"card": CARD}, "CHASE_DB1", ["Image_01L", "Image_11L"], "1 of these 2 test photographs"),
+        ({"card": CARD}, "CHASE_DB1", ["Image_11L"], "none of these test photographs is there"),
+        ({"card": CARD}, "HRF (High-Resolution Fundus)", ["01_h"], "1 of these 1 test"),
+        ({"card": CARD}, "", ["Image_01L"], "scores on photographs from there are no test"),
+        ({"data": "mine"}, "CHASE_DB1", ["Image_01L"], "trained on mine: scores on photographs"),
+        ({}, "", ["a"], "photographs they do not name: scores"),
+    ],
+)
+def test_photographs_the_given_weights_have_seen_are_told(facts, title, names, words):
+    assert words in report.seen_in_training(facts, title, names)
+
+
+def test_scores_of_other_weights_are_refused():
+    report.require_weights({}, "")
+    report.require_weights({"network": {"weights": "pretrained"}}, "pretrained")
+    with pytest.raises(runs.RunError, match=r"the run's own weights, and 'pretrained' are asked"):
+        report.require_weights({"network": {"weights": ""}}, "pretrained")
+    with pytest.raises(runs.RunError, match=r"'pretrained' weights, and the run's own"):
+        report.require_weights({"network": {"weights": "pretrained"}}, "")
+
+
+def test_a_second_observer_counts_only_if_all_photographs_have_one(run):
+    pairs = report.read_run(run).splits.test
+    assert len(report.count_observer(pairs)) == len(pairs) > 1
+    assert report.count_observer([pairs[0]._replace(second=None), *pairs[1:]]) == []
+    assert report.count_observer([]) == []

@@ -14,7 +14,7 @@ PARAMETERS = """\
 epochs: int = 3
 lr: float = 0.1
 flips: bool = True
-widths: list = [8, 16]
+WEIGHTSwidths: list = [8, 16]
 loss: str = "dice"
 outputs_dir: str = "../outputs"
 data_dir: str = "../data"
@@ -36,6 +36,14 @@ if "NAME" == "03_train" and epochs == 13:
 """
 
 
+def parameters_of(name):
+    """Only 04 and 05 know weights; only 03 knows epochs_of_03."""
+    extra = {"03_train": "epochs_of_03: int = 1\n"}
+    weights = 'weights: str = ""\n'
+    extra |= {"04_evaluate": weights, "05_visualize": weights}
+    return PARAMETERS.replace("WEIGHTS", extra.get(name, ""))
+
+
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
     """Five notebooks that do nothing but leave traces, laid out like the real ones."""
@@ -47,7 +55,7 @@ def toy(tmp_path_factory):
     for name in NOTEBOOKS:
         cells = [
             nbformat.v4.new_markdown_cell(f"# {name} · a title"),
-            nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+            nbformat.v4.new_code_cell(parameters_of(name), metadata={"tags": ["parameters"]}),
             nbformat.v4.new_code_cell(WORK.replace("NAME", name)),
         ]
         notebook = nbformat.v4.new_notebook(cells=cells)
@@ -102,6 +110,58 @@ def test_nothing_runs_twice_unless_something_changed(toy, capfd):
     assert manifest["epochs"] == 4
 
 
+def test_given_weights_leave_the_training_out(toy, capfd, monkeypatch):
+    (toy / "w.pt").write_bytes(b"one")
+    monkeypatch.chdir(toy)
+    assert run(toy, "-p", "weights", "w.pt") == 0
+    said = capfd.readouterr().out
+    assert "02_model and 03_train are left out: the weights are given" in said
+    assert [count(toy, name, "tiny_w") for name in NOTEBOOKS] == [1, 0, 0, 1, 1]
+    assert run(toy, "-p", "weights", "w.pt") == 0
+    assert "All three are up to date" in capfd.readouterr().out
+    (toy / "w.pt").write_bytes(b"two")  # other weights under the same name
+    assert run(toy, "-p", "weights", "w.pt") == 0
+    assert [count(toy, name, "tiny_w") for name in NOTEBOOKS] == [1, 0, 0, 2, 2]
+
+
+def test_a_run_can_go_from_its_own_weights_to_given_ones_and_back(toy, monkeypatch):
+    (toy / "v.pt").write_bytes(b"v")
+    monkeypatch.chdir(toy)
+    own, given = ["--run", "both"], ["--run", "both", "-p", "weights", "v.pt"]
+    for arguments in (own, given, own):
+        assert run(toy, *arguments) == 0
+    assert [count(toy, name, "both") for name in NOTEBOOKS] == [1, 1, 1, 3, 3]
+
+
+def test_the_weights_in_the_box_are_asked_for_by_name(toy, tmp_path, monkeypatch, capfd):
+    box = tmp_path / "pretrained.pt"
+    monkeypatch.setattr(series, "PRETRAINED", box)
+    assert run(toy, "-p", "weights", "pretrained") == 1
+    assert "which comes with the package" in capfd.readouterr().err
+    box.write_bytes(b"tensors")
+    assert run(toy, "-p", "weights", "pretrained") == 0
+    names = [count(toy, name, "tiny_pretrained") for name in NOTEBOOKS]
+    assert names == [1, 0, 0, 1, 1]
+
+
+def test_a_parameter_that_given_weights_make_idle_is_refused(toy, capfd, monkeypatch):
+    (toy / "u.pt").write_bytes(b"u")
+    monkeypatch.chdir(toy)
+    assert run(toy, "-p", "weights", "u.pt", "-p", "epochs_of_03", "3") == 1
+    assert "epochs_of_03 would change nothing" in capfd.readouterr().err
+    assert not (toy / "outputs" / "tiny_u").exists()
+
+
+def test_closing_words_can_be_said_of_one_test_photograph(tmp_path):
+    scores = {"dice": 0.8, "iou": 0.7, "auc": 0.98, "ap": 0.9}
+    split = {"pooled": scores, "mean": scores, "sd": dict.fromkeys(scores), "n": 1}
+    protocol = {"data": "toy", "threshold": "by hand", "counted": "inside", "weights": "Seen."}
+    content = {"splits": {"test": split}, "protocol": protocol, "threshold": {"value": 0.5}}
+    (tmp_path / "metrics.json").write_text(json.dumps(content))
+    assert "0.800 ± –" in series.closing_words(tmp_path)
+    assert "\n  Seen.\n" in series.closing_words(tmp_path)
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
@@ -112,6 +172,7 @@ def test_nothing_runs_twice_unless_something_changed(toy, capfd):
         (["-p", "flips", "perhaps"], "expected true or false"),
         (["--data", "/nowhere/hrf"], "make import-data DATASET=hrf"),
         (["--run", "../escape"], "expected letters, digits"),
+        (["-p", "weights", "none.pt"], "parameter weights: none.pt not found. Expected pretrained"),
     ],
 )
 def test_a_wrong_call_stops_before_anything_runs(toy, capfd, arguments, words):
