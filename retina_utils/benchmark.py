@@ -93,7 +93,7 @@ def plan(
     at the same diameter, it knows several scales and is given no angle.
     """
     photographs = {name: read_photographs(root / name) for name in (*names, *others)}
-    folds = {name: folds_by_person(photographs[name], n_folds) for name in names}
+    folds = {name: folds_by_person(photographs[name], n_folds) for name in names if n_folds}
     diameter = recipe["fov_diameter"]
     jobs = []
     for k in range(n_folds):
@@ -375,7 +375,13 @@ def write_tables(out: Path, rows: list[dict], jobs: Sequence[Job], made: dict) -
     """``table.csv``, ``table.json`` and ``table.md``."""
     runs.write_csv(out / "table.csv", rows)
     details = {job.name: _result(job) | {"tests": list(job.tests)} for job in jobs}
-    content = {"rows": rows, "recipe": jobs[0].recipe, "jobs": details, "provenance": made}
+    content = {
+        "rows": rows,
+        "protocol": describe(jobs, made),
+        "recipe": jobs[0].recipe,
+        "jobs": details,
+        "provenance": made,
+    }
     runs.write_json(out / "table.json", content)
     with atomic_path(out / "table.md") as temporary:
         temporary.write_text(as_markdown(rows, describe(jobs, made)), encoding="utf-8")
@@ -384,88 +390,95 @@ def write_tables(out: Path, rows: list[dict], jobs: Sequence[Job], made: dict) -
 # --- The network in the box -----------------------------------------------------------------------
 
 
-def ship(path: Path, jobs: Sequence[Job], names: Sequence[str], rows: list[dict], made: dict):
-    """Write the network trained on everything, with its card inside and beside it as Markdown."""
+def ship(path: Path, jobs: Sequence[Job], options: argparse.Namespace, made: dict) -> None:
+    """Write the network trained on everything, with its card inside and beside it as Markdown.
+
+    Its scores are those of the tables beside it, of its own folds and of each of its data sets
+    alone, as far as they have been made. Without folds the threshold is that of the training
+    photographs.
+    """
     *folds, everything = jobs
+    names, result = options.datasets, _result(everything)
     model, facts = models.load_model(everything.folder / "network.pt")
-    sources = [SOURCES[name] for name in names]
-    used = {name: [p.name for p in everything.train if p in _pairs(jobs, name)] for name in names}
-    card = {
-        "data": [
-            f"{s.title}: {len(used[n])} photographs" for n, s in zip(names, sources, strict=True)
-        ],
-        "photographs": used,
-        "licences": [f"{s.title}: {s.licence}. {s.citation}" for s in sources],
-        "recipe": everything.recipe,
-        "command": made["command"],
-        "commit": made["commit"],
-        "versions": made["versions"],
-        "scores": rows,
-        "protocol": describe(jobs, made),
-        "limits": LIMITS,
+    facts["threshold"] = held_out_threshold(folds, names) if folds else result["threshold"]
+    tables = [options.out / name / "table.json" for name in ("+".join(names), *names)]
+    tables = [json.loads(t.read_text(encoding="utf-8")) for t in tables if t.exists()]
+    photographs = {
+        name: [p.name for p in everything.train if p.image.is_relative_to(options.data / name)]
+        for name in names
     }
-    facts |= {"threshold": held_out_threshold(folds, names), "card": card}
+    facts["card"] = {
+        "photographs": photographs,
+        "licences": [
+            f"{SOURCES[name].title}, {len(photographs[name])} photographs: "
+            f"{SOURCES[name].licence}. {SOURCES[name].citation}"
+            for name in names
+        ],
+        "threshold": "photographs held out of the folds" if folds else "its training photographs",
+        "recipe": everything.recipe,
+        "made": made,
+        "minutes": round(result["train_seconds"] / 60),
+        "scores": [row for table in tables for row in table["rows"]],
+        "protocol": [table["protocol"] for table in tables],
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     models.save_model(path, model, **facts)
     with atomic_path(path.with_suffix(".md")) as temporary:
-        temporary.write_text(card_page(path, facts, jobs), encoding="utf-8")
+        page = card_page(facts, models.count_parameters(model), path.stat().st_size)
+        temporary.write_text(page, encoding="utf-8")
 
 
-LIMITS = (
-    "Research and teaching; not a medical device.",
-    "Trained on 35 photographs of 15 people from two cameras (children's eyes, and adults with "
-    "healthy eyes, glaucoma or diabetic retinopathy); other diseases, pigments and cameras were "
-    "not seen.",
-    "It draws vessels as the two data sets' annotators drew them. Where its threshold matters, "
-    "choose your own on a few annotated photographs of your camera.",
-    "Laser scars, bright lesions, choroidal vessels and the rim of the disc can be taken for "
-    "vessels; the thinnest vessels are missed first.",
-)
-
-
-def card_page(path: Path, facts: dict, jobs: Sequence[Job]) -> str:
-    """The card as Markdown."""
-    card, result = facts["card"], _result(jobs[-1])
-    size = f"{path.stat().st_size / 1e6:.2f} MB"
+def card_page(facts: dict, parameters: int, size: int) -> str:
+    """The card as Markdown; ``size`` is that of the weights' file in bytes."""
+    card = facts["card"]
+    licences = "".join(f"- {line}\n" for line in card["licences"])
     recipe = "".join(f"| {name} | {value} |\n" for name, value in sorted(card["recipe"].items()))
-    lists = {key: "".join(f"- {line}\n" for line in card[key]) for key in ("licences", "limits")}
-    return f"""# {path.name}
+    scores = "Not measured.\n"
+    if card["scores"]:
+        scores = as_markdown(card["scores"], "\n".join(card["protocol"]))
+    return f"""# The network in the box
 
-A U-Net of {result["parameters"]:,} parameters ({size}, tensors only) that
-draws retinal vessels in fundus photographs. `load_model("pretrained")` opens it.
+A U-Net of {parameters:,} parameters ({size / 1e6:.2f} MB, tensors only) that draws retinal vessels
+in fundus photographs. `load_model("pretrained")` opens it, `make predict` uses it.
 
 ## Data
 
-Trained on {" and ".join(card["data"])}; every annotation is the first observer's.
+Trained on the first observer's annotations of all of these:
 
-{lists["licences"]}
+{licences}
 ## How it scores
 
-Each row was measured by networks of the same recipe that had not seen the photographs or people
-they were tested on; the network in this file was then trained on all of them.
+Measured by networks of the same kind that had never seen the people they were tested on (the
+network in the box was trained on all of them, so its own scores on these photographs mean
+nothing). It has the field of view {card["recipe"]["fov_diameter"]} pixels across for every camera;
+the tables say what theirs had.
 
-{as_markdown(card["scores"], card["protocol"])}
+{scores}
 ## Threshold
 
-{facts["threshold"]:.3f}: the best mean Dice over all photographs, each predicted by the network of
-the fold that had not seen its person. No test photograph took part.
+{facts["threshold"]:.3f}, the best mean Dice over {card["threshold"]}. No test photograph took part.
 
-## Limits
-
-{lists["limits"]}
+{LIMITS}
 ## Recipe
 
-Trained in {result["train_seconds"] / 60:.0f} minutes by `{card["command"]}` at commit
-{card["commit"]}, seed {card["recipe"]["seed"]}.
+Trained in {card["minutes"]} minutes by `{card["made"]["command"]}` at commit
+{card["made"]["commit"]}, {card["made"]["finished"]}, with seed {card["recipe"]["seed"]}.
 
 | parameter | value |
 |---|---|
 {recipe}"""
 
 
-def _pairs(jobs: Sequence[Job], name: str) -> list[data.Pair]:
-    """All photographs of one of the data sets trained on."""
-    return [pair for job in jobs for pair in job.tests.get(name, ([], 0))[0]]
+LIMITS = """## Limits
+
+- For research and teaching; not a medical device.
+- It has seen two cameras: children's eyes from one, and from the other adults with healthy eyes,
+  glaucoma or diabetic retinopathy. Other diseases and cameras are new to it.
+- It draws vessels as the annotators of these two data sets did, who differ in how wide they draw.
+  Where the threshold matters, choose your own on a few annotated photographs of your camera.
+- Bright lesions, laser scars, vessels of the choroid and the rim of the optic disc can be taken for
+  vessels; the thinnest vessels are the first to be missed.
+"""
 
 
 # --- The command ----------------------------------------------------------------------------------
@@ -480,7 +493,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--data", default="data", type=Path, help="where the imported data sets lie")
     add("--others", nargs="*", help="data sets to test on; all others imported if not given")
     add("--preset", help="recipe in notebooks/presets; the data set's own if not given")
-    add("--folds", default=5, type=int)
+    add("--folds", default=5, type=int, help="0: only the training on everything, no table")
     add("--jobs", default=0, type=int, help="trainings at once; 0: one a core without a GPU")
     add("--notebooks", default="notebooks", type=Path)
     add("--out", default="outputs/benchmark", type=Path)
@@ -513,13 +526,15 @@ def run(options: argparse.Namespace) -> int:
     run_jobs(jobs, min(at_once, len(jobs)))
     if options.only is not None:
         return 0
-    rows = collect(jobs, names)
     made = runs.provenance()
-    write_tables(out, rows, jobs, made)
-    print(as_markdown(rows, describe(jobs, made)))
+    if options.folds:
+        rows = collect(jobs, names)
+        write_tables(out, rows, jobs, made)
+        print(as_markdown(rows, describe(jobs, made)))
+        print(f"Written to {out}: table.md, table.csv, table.json")
     if options.ship:
-        ship(options.ship, jobs, names, rows, made)
-    print(f"Written to {out}: table.md, table.csv, table.json")
+        ship(options.ship, jobs, options, made)
+        print(f"Written: {options.ship}, and its card beside it")
     return 0
 
 

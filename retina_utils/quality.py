@@ -18,7 +18,16 @@ DARKEST = 60  # of 255, brightest twentieth of the FOV: 189 and more, grey pictu
 FLATTEST = 0.045  # deviation over mean of the green channel, coarse light removed: 0.068 and more
 BLURRIEST = 0.6  # fine over coarse detail: 0.74 and more; blurred by 0.5 % of the FOV 0.58 to 0.68
 SHARES = (0.03, 0.2)  # vessels' share of the FOV: annotations of five data sets 0.09 to 0.13
+BETWEEN = 0.005  # share of pixels that are neither dark nor bright: blurred edges of a mask
 LEAST_SURE = 0.6  # mean probability of the pixels called vessel
+
+
+def is_drawing(image: np.ndarray) -> bool:
+    """Whether a (H, W, 3) uint8 picture has two values only, as annotations and FOV masks do."""
+    green = image[..., 1]
+    low, high = green.min(), green.max()
+    between = np.minimum(green - low, high - green) > 0.15 * (high - low.astype(float))
+    return bool(high > low and between.mean() < BETWEEN)
 
 
 def photograph_flags(image: np.ndarray, fov: np.ndarray) -> list[str]:

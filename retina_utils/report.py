@@ -164,8 +164,18 @@ def describe_network(model: nn.Module, weights: str, facts: dict) -> dict:
         "settings": model.settings,
         "parameters": models.count_parameters(model),
         "seed": (card.get("recipe") or facts).get("seed"),
-        "trained_on": card.get("data") or facts.get("data", "not recorded"),
+        "trained_on": trained_on(facts) or "not recorded",
     }
+
+
+def trained_on(facts: dict) -> str:
+    """The photographs that weights were trained on, in words; "" where the file does not say."""
+    card = facts.get("card") or {}
+    words = []
+    for key, names in card.get("photographs", {}).items():
+        title = SOURCES[key].title if key in SOURCES else key
+        words.append(f"{_count(len(names), 'photograph')} of {title}, {min(names)} to {max(names)}")
+    return "; and ".join(words) or facts.get("data", "")
 
 
 def seen_in_training(facts: dict, title: str, names: Sequence[str]) -> str:
@@ -178,20 +188,18 @@ def seen_in_training(facts: dict, title: str, names: Sequence[str]) -> str:
     names : of the test photographs
     """
     card = facts.get("card") or {}
-    known = " and ".join(card.get("data") or []) or facts.get(
-        "data", "photographs they do not name"
-    )
+    known = trained_on(facts) or "photographs they do not name"
     source = next((key for key, entry in SOURCES.items() if entry.title == title), None)
     used = set(card.get("photographs", {}).get(source, ()))
     seen = [name for name in names if name in used]
     if seen:
         return (
-            f"These weights were trained on {known}, and {len(seen)} of these {len(names)} test "
+            f"These weights were trained on {known}. {len(seen)} of these {len(names)} test "
             "photographs are among them: the scores on those are not a test."
         )
     if source and "photographs" in card:
-        return f"These weights were trained on {known}; none of these test photographs is there."
-    return f"These weights were trained on {known}: scores on photographs from there are no test."
+        return f"These weights were trained on {known}. None of these test photographs is there."
+    return f"These weights were trained on {known}. Scores on photographs from there are no test."
 
 
 def require_weights(summary: dict, weights: str) -> None:
@@ -530,11 +538,10 @@ def _use_of(split: str, weights: str) -> str:
 
 def _given_facts(run: Run) -> dict[str, str]:
     """The network and where its given weights come from."""
-    trained_on = run.model["trained_on"]
     return {
         "Network": f"{_network(run)}; {_settings(run.model['settings'])}",
         "Weights": f"{run.weights}, SHA-256 of the values {run.model['sha256']}",
-        "Trained on": trained_on if isinstance(trained_on, str) else "; ".join(trained_on),
+        "Trained on": run.model["trained_on"],
     }
 
 

@@ -163,7 +163,8 @@ def on_given_weights(run, weights="pretrained"):
         (run / name).unlink()
     model = models.build_model("unet", {"c_in": 1, "widths": [4, 8]})
     summary = json.loads((run / "metrics.json").read_text())
-    facts = {"card": {"data": ["CHASE_DB1: 20 photographs"], "recipe": {"seed": 7}}}
+    photographs = {"chase_db1": ["Image_01L", "Image_01R"]}
+    facts = {"card": {"photographs": photographs, "recipe": {"seed": 7}}}
     summary["network"] = report.describe_network(model, weights, facts)
     summary["threshold"]["chosen_on"] = "the weights' own training"
     summary["protocol"]["weights"] = "These weights were trained on <others>."
@@ -176,7 +177,7 @@ def on_given_weights(run, weights="pretrained"):
 def test_a_run_on_given_weights_needs_no_training_and_says_so(tmp_path):
     page = report.write_report(on_given_weights(write_fake_run(tmp_path, size=48))).read_text()
     assert "Nothing was trained in this run.</b> These weights were trained on &lt;oth" in page
-    assert "CHASE_DB1: 20 photographs" in page and "seed\n7" in page
+    assert "2 photographs of CHASE_DB1, Image_01L to Image_01R" in page and "seed\n7" in page
     assert "on the weights&#x27; own training photographs and not moved" in page
     assert "nothing: the weights were given" in page
     numbers = re.findall(r"<b>Figure (\d)\.</b>", page)
@@ -201,25 +202,36 @@ def test_the_record_of_a_network_changes_with_its_weights():
     assert report.describe_network(model, "", {})["sha256"] != before["sha256"]
 
 
-CARD = {
-    "data": ["CHASE_DB1: 20 photographs", "HRF (High-Resolution Fundus): 15 photographs"],
-    "photographs": {"chase_db1": ["Image_01L", "Image_01R"], "hrf": ["01_h"]},
-}
+CARD = {"photographs": {"chase_db1": ["Image_01L", "Image_01R"], "hrf": ["01_h"]}}
 
 
 @pytest.mark.parametrize(
     ("facts", "title", "names", "words"),
     [
         ({"card": CARD}, "CHASE_DB1", ["Image_01L", "Image_11L"], "1 of these 2 test photographs"),
-        ({"card": CARD}, "CHASE_DB1", ["Image_11L"], "none of these test photographs is there"),
+        ({"card": CARD}, "CHASE_DB1", ["Image_11L"], "None of these test photographs is there"),
         ({"card": CARD}, "HRF (High-Resolution Fundus)", ["01_h"], "1 of these 1 test"),
-        ({"card": CARD}, "", ["Image_01L"], "scores on photographs from there are no test"),
-        ({"data": "mine"}, "CHASE_DB1", ["Image_01L"], "trained on mine: scores on photographs"),
-        ({}, "", ["a"], "photographs they do not name: scores"),
+        (
+            {"card": CARD},
+            "",
+            ["Image_01L"],
+            "HRF (High-Resolution Fundus), 01_h to 01_h. Scores on photographs from",
+        ),
+        ({"data": "mine"}, "CHASE_DB1", ["Image_01L"], "trained on mine. Scores on photographs"),
+        ({}, "", ["a"], "photographs they do not name. Scores"),
     ],
 )
 def test_photographs_the_given_weights_have_seen_are_told(facts, title, names, words):
     assert words in report.seen_in_training(facts, title, names)
+
+
+def test_the_network_in_the_box_tells_what_it_has_seen():
+    if not models.PRETRAINED.is_file():
+        pytest.skip("no network in the box yet: make pretrained")
+    _, facts = models.load_model("pretrained")
+    told = report.seen_in_training(facts, "CHASE_DB1", ["Image_10R", "Image_11L"])
+    assert "20 photographs of CHASE_DB1, Image_01L to Image_10R" in told
+    assert "1 of these 2 test photographs" in told
 
 
 def test_scores_of_other_weights_are_refused():
