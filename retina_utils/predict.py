@@ -40,7 +40,7 @@ from retina_utils.images import (
     write_probability,
 )
 from retina_utils.models import CheckpointError, load_model
-from retina_utils.runs import RunError, choose_device, provenance, sha256, write_json
+from retina_utils.runs import RunError, choose_device, provenance, write_json
 from retina_utils.train import autocast, explain_memory, progress
 
 OUTLINE = (0, 229, 255)  # a cyan that no retina has
@@ -234,12 +234,12 @@ def predict_folder(
     root, files = find_photographs(Path(images), out, fov_folder)
     fov_files = find_fov_files(fov_folder, root, files)
     model, facts = load_model(weights, choose_device(device))
-    threshold, origin = find_threshold(weights, facts, threshold)
+    digest = weights_digest(model)
+    threshold, origin = find_threshold(weights, facts, threshold, digest)
     preparation = Preparation(**facts.get("preparation", {}))
     print(f"{len(files)} photographs; threshold {threshold:.3f}, {origin}")
     if fov_files and len(fov_files) < len(files):
         print(f"{len(files) - len(fov_files)} without a FOV mask: it is found in the photograph")
-    digest = weights_digest(model)
     settings = [digest, asdict(preparation), round(threshold, 6), bool(flips)]
     about = {"weights": str(weights), "weights_sha256": digest, "threshold": threshold}
     about |= {"threshold_from": origin, "flips": flips, "preparation": asdict(preparation)}
@@ -399,8 +399,13 @@ def walk(root: Path, aside: Sequence[str | Path]) -> list[Path]:
     return files
 
 
-def find_threshold(weights: str | Path, facts: dict, threshold: float | None) -> tuple[float, str]:
-    """The threshold and where it comes from: given, the checkpoint's, its run's, or one half."""
+def find_threshold(
+    weights: str | Path, facts: dict, threshold: float | None, digest: str = ""
+) -> tuple[float, str]:
+    """The threshold and where it comes from: given, the checkpoint's, its run's, or one half.
+
+    ``digest`` is that of the weights: it tells whether the run's threshold was chosen for them.
+    """
     if threshold is not None:
         if not 0 < threshold < 1:
             raise PredictError(f"threshold {threshold}: expected a number between 0 and 1")
@@ -413,7 +418,7 @@ def find_threshold(weights: str | Path, facts: dict, threshold: float | None) ->
         found, scored = scores.get("threshold", {}), scores.get("network", {}).get("sha256")
         if found.get("chosen_on") == "validation":
             origin = f"chosen in {run.name} on validation photographs"
-            same = scored is None or scored == sha256(Path(weights))
+            same = scored in (None, digest)
             return float(found["value"]), origin + ("" if same else ", for other weights of it")
     return 0.5, "since nothing tells of a better one; --threshold sets another"
 
@@ -521,7 +526,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--device", default="auto", help="auto, cuda, mps or cpu")
     add("--force", action="store_true", help="do again what has been done")
     a = parser.parse_args(arguments)
-    os.environ.setdefault("RETINA_COMMAND", shlex.join(["predict", *(arguments or sys.argv[1:])]))
     try:
         outcomes = predict_folder(
             a.images, a.out, a.weights, a.threshold, a.flips, a.fov, a.device, a.force
@@ -551,4 +555,6 @@ def closing_words(outcomes: Sequence[Outcome], out: str) -> str:
 
 
 if __name__ == "__main__":
+    command = shlex.join(["python", "-m", "retina_utils.predict", *sys.argv[1:]])
+    os.environ.setdefault("RETINA_COMMAND", command)  # to be recorded with the maps
     sys.exit(main())

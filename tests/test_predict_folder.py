@@ -1,6 +1,8 @@
 """`make predict`: what is written, what is skipped, what is done again."""
 
 import csv
+import errno
+import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from retina_utils import images, metrics, models, predict
+from retina_utils import images, metrics, models, predict, runs
 
 TINY = Path(__file__).parent.parent / "data" / "tiny" / "test" / "images"
 PREPARATION = {"patch_size": 64, "stride": 64, "fov_diameter": 96}
@@ -44,6 +46,19 @@ def rows_of(out):
         return {row["name"]: row for row in csv.DictReader(file)}
 
 
+@pytest.fixture
+def asked(monkeypatch):
+    """The names of the photographs that are predicted, in order."""
+    real, names = predict.predict_file, []
+
+    def noting(model, file, *rest):
+        names.append(file.name)
+        return real(model, file, *rest)
+
+    monkeypatch.setattr(predict, "predict_file", noting)
+    return names
+
+
 def test_every_good_photograph_gets_its_three_files_and_bad_ones_a_word(
     folder, weights, tmp_path, capsys
 ):
@@ -71,15 +86,16 @@ def test_every_good_photograph_gets_its_three_files_and_bad_ones_a_word(
     assert ((vessels > 0) == (metrics.decide(probability, 0.5) & fov)).all()
     assert int(row["fov_area"]) == fov.sum() and float(row["threshold"]) == 0.5
     assert float(row["vessel_share"]) == pytest.approx((vessels > 0).sum() / fov.sum(), abs=1e-4)
+    assert float(row["seconds"]) > 0
     assert (out / "left eyes" / "Größe 1_overlay.png").exists()
-
-
-def test_a_second_call_does_only_what_has_changed(folder, weights, tmp_path, monkeypatch):
-    out, asked = tmp_path / "maps", []
-    real = predict.predict_file
-    monkeypatch.setattr(
-        predict, "predict_file", lambda m, file, *a: asked.append(file.name) or real(m, file, *a)
+    about = json.loads((out / "predict.json").read_text(encoding="utf-8"))
+    assert (
+        about["threshold"] == 0.5 and about["flips"] is True and len(about["weights_sha256"]) == 64
     )
+
+
+def test_a_second_call_does_only_what_has_changed(folder, weights, tmp_path, asked, capsys):
+    out = tmp_path / "maps"
 
     def call(**options):
         asked.clear()
@@ -89,7 +105,12 @@ def test_a_second_call_does_only_what_has_changed(folder, weights, tmp_path, mon
     everything = ["Größe 1.png", "good.png", "grey.png", "tiny.png"]
     assert call() == everything
     before = rows_of(out)
-    assert call() == [] and rows_of(out) == before
+    capsys.readouterr()
+    assert call() == [] and "4 were done before" in capsys.readouterr().out
+    again = rows_of(out)
+    assert {n: before[n] for n in before if before[n]["status"] == "done"} == {
+        n: again[n] for n in again if again[n]["status"] == "done"
+    }
     (out / "good_overlay.png").unlink()
     Image.open(folder / "grey.png").rotate(90).save(folder / "grey.png")
     assert call() == ["good.png", "grey.png"]
@@ -148,6 +169,7 @@ def test_own_fov_masks_are_used(folder, weights, tmp_path):
     ("change", "words"),
     [
         (lambda folder: {"out": folder}, "choose another OUT"),
+        (lambda folder: {"out": folder, "images": folder / "good.png"}, "choose another OUT"),
         (lambda folder: {"images": folder / "missing"}, "no such file or folder"),
         (lambda folder: {"weights": folder / "missing.pt"}, "no such checkpoint"),
         (lambda folder: {"threshold": "1.5"}, "between 0 and 1"),
@@ -165,6 +187,107 @@ def test_what_cannot_begin_says_why_and_writes_nothing(
     assert not (tmp_path / "maps").exists() and not (folder / "summary.csv").exists()
 
 
+def test_one_photograph_alone_leaves_the_lines_of_the_others(folder, weights, tmp_path, asked):
+    out = tmp_path / "maps"
+    predict.predict_folder(folder, out, weights)
+    asked.clear()
+    assert [o.name for o in predict.predict_folder(folder / "good.png", out, weights)] == [
+        "good.png"
+    ]
+    assert not asked and {"good.png", "grey.png", "left eyes/Größe 1.png"} <= set(rows_of(out))
+
+
+def test_a_photograph_that_no_longer_reads_loses_its_old_maps(folder, weights, tmp_path):
+    out = tmp_path / "maps"
+    predict.predict_folder(folder, out, weights)
+    (folder / "good.png").write_bytes(b"no longer an image")
+    predict.predict_folder(folder, out, weights)
+    assert rows_of(out)["good.png"]["status"] == "failed"
+    assert not list(out.glob("good_*")) and list(out.glob("grey_*"))
+
+
+def test_masks_among_the_photographs_are_left_out(folder, weights, tmp_path, capsys):
+    for bad in ("cut.png", "black.png"):
+        (folder / bad).unlink()
+    shape = images.read_photograph(folder / "good.png").shape[:2]
+    mask = np.zeros(shape, bool)
+    mask[20:30] = True
+    images.write_png(folder / "good_1stHO.png", mask)
+    status = predict.main([str(folder), "--out", str(tmp_path / "maps"), "--weights", str(weights)])
+    assert status == 0 and "1 masks left out" in capsys.readouterr().out
+    assert rows_of(tmp_path / "maps")["good_1stHO.png"]["status"] == "left out"
+    assert not list((tmp_path / "maps").glob("good_1stHO_*"))
+
+
+def test_maps_and_hidden_folders_are_no_photographs(folder, weights, tmp_path, asked):
+    shutil.copytree(folder / "left eyes", folder / ".thumbnails")
+    predict.predict_folder(folder / "good.png", folder / "maps", weights)
+    asked.clear()
+    predict.predict_folder(folder, folder / "new", weights)
+    assert sorted(asked) == [
+        "Größe 1.png",
+        "black.png",
+        "cut.png",
+        "good.png",
+        "grey.png",
+        "tiny.png",
+    ]
+    with pytest.raises(predict.PredictError, match="holds maps of an earlier call"):
+        predict.predict_folder(folder / "maps", tmp_path / "other", weights)
+
+
+def test_a_network_out_of_memory_costs_one_photograph(folder, weights, tmp_path, monkeypatch):
+    real = predict.predict_image
+
+    def small(model, image, *rest):
+        if image.shape[:2] != (40, 40):
+            raise RuntimeError("out of memory")
+        return real(model, image, *rest)
+
+    monkeypatch.setattr(predict, "predict_image", small)
+    found = {o.name: o.status for o in predict.predict_folder(folder, tmp_path / "maps", weights)}
+    assert found["tiny.png"] == "done" and found["good.png"] == "failed"
+
+
+def test_a_full_disk_stops_and_keeps_what_is_done(folder, weights, tmp_path, monkeypatch, capsys):
+    real, out = predict.write_overlay, tmp_path / "maps"
+
+    def full(path, picture):
+        if path.name.startswith("grey"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(path, picture)
+
+    monkeypatch.setattr(predict, "write_overlay", full)
+    assert predict.main([str(folder), "--out", str(out), "--weights", str(weights)]) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert rows_of(out)["good.png"]["status"] == "done" and "grey.png" not in rows_of(out)
+
+
+def test_a_spoilt_summary_costs_time_only(folder, weights, tmp_path, asked):
+    out = tmp_path / "maps"
+    out.mkdir()
+    (out / "summary.csv").write_bytes("name,status\nGr\xf6\xdfe.png,done\n".encode("latin-1"))
+    predict.predict_folder(folder / "good.png", out, weights)
+    assert asked == ["good.png"] and set(rows_of(out)) == {"good.png"}
+
+
+def test_masks_are_looked_for_in_the_photographs_own_sub_folder(folder, weights, tmp_path):
+    shutil.copyfile(folder / "good.png", folder / "left eyes" / "good.png")
+    root, files = predict.find_photographs(folder, tmp_path / "maps")
+    fovs = tmp_path / "fovs"
+    images.write_png(fovs / "good_fov.png", np.ones((4, 4), bool))
+    images.write_png(fovs / "Größe 1_mask.png", np.ones((4, 4), bool))
+    found = predict.find_fov_files(fovs, root, files)
+    assert found == {
+        folder / "good.png": fovs / "good_fov.png",
+        folder / "left eyes" / "Größe 1.png": fovs / "Größe 1_mask.png",
+    }
+    with pytest.raises(predict.PredictError, match="no such folder"):
+        predict.find_fov_files(tmp_path / "missing", root, files)
+    with pytest.raises(predict.PredictError, match="bears the name"):
+        predict.find_fov_files(folder / "left eyes", root, [folder / "grey.png"])
+
+
 def test_two_photographs_of_one_name_are_refused(folder, weights, tmp_path, capsys):
     Image.open(folder / "good.png").save(folder / "good.jpg")
     assert predict.main([str(folder), "--out", str(tmp_path), "--weights", str(weights)]) == 2
@@ -174,8 +297,20 @@ def test_two_photographs_of_one_name_are_refused(folder, weights, tmp_path, caps
 def test_the_threshold_of_a_run_is_found_beside_its_weights(weights, tmp_path):
     inside = tmp_path / "run" / "weights" / "unet_best.pth"
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "metrics.json").write_text('{"threshold": {"value": 0.37}}')
-    assert predict.find_threshold(inside, {}, None)[0] == 0.37
+    inside.parent.mkdir()
+    shutil.copyfile(weights, inside)
+    chosen = {"value": 0.37, "chosen_on": "validation"}
+
+    def record(**facts):
+        scores = {"threshold": chosen | facts, "network": {"sha256": "abc"}}
+        runs.write_json(tmp_path / "run" / "metrics.json", scores)
+
+    record()
+    assert predict.find_threshold(inside, {}, None, "abc")[1].endswith("on validation photographs")
+    value, origin = predict.find_threshold(inside, {}, None, "def")
+    assert value == 0.37 and "for other weights" in origin
     assert predict.find_threshold(inside, {"threshold": 0.4}, None)[0] == 0.4
     assert predict.find_threshold(inside, {"threshold": 0.4}, 0.2)[0] == 0.2
     assert predict.find_threshold(weights, {}, None)[0] == 0.5
+    record(chosen_on="the weights' own training")  # of other weights, which the run was given
+    assert predict.find_threshold(inside, {}, None)[0] == 0.5

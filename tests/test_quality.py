@@ -43,10 +43,19 @@ def test_each_fault_is_named(drawn, fault):
 
 def test_implausible_maps_are_named(drawn):
     _, vessels, fov = drawn
-    sure = np.where(vessels, 0.9, 0.1).astype(np.float32)
+    sure = np.where(vessels, 0.9, 0.01).astype(np.float32)
     assert quality.map_flags(sure, vessels & fov, fov) == []
     nothing = np.zeros_like(vessels)
     assert quality.map_flags(sure, nothing, fov) == ["hardly any vessels"]
     everywhere = ndimage.binary_dilation(vessels, iterations=6)
     assert quality.map_flags(np.where(everywhere, 0.9, 0), everywhere, fov) == ["too many vessels"]
-    assert quality.map_flags(np.where(vessels, 0.5, 0.1), vessels & fov, fov) == ["unsure"]
+    assert quality.map_flags(np.where(vessels, 0.7, 0.1), vessels & fov, fov) == ["unsure"]
+
+
+def test_masks_are_told_from_photographs(drawn):
+    image, vessels, fov = drawn
+    for mask in (vessels, fov):
+        assert quality.is_drawing(np.repeat(mask[..., None] * np.uint8(255), 3, axis=2))
+    assert not quality.is_drawing(image)
+    assert not quality.is_drawing((image * 0.1).astype(np.uint8))
+    assert not quality.is_drawing(np.zeros_like(image))
