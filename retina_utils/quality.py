@@ -20,7 +20,8 @@ BLURRIEST = 0.6  # fine over coarse detail: 0.74 and more; blurred by 0.5 % of t
 SHARES = (0.03, 0.2)  # vessels' share of the FOV: annotations of five data sets 0.09 to 0.13
 BETWEEN = 0.005  # share of pixels that are neither dark nor bright: blurred edges of a mask
 # Mean of p (1 - p) over the mean of p, 0 for a network that is sure of every pixel: photographs at
-# most 0.36, at a quarter of their size 0.39; landscapes, negatives, noise and slopes 0.55 and more.
+# most 0.36, at a quarter of their size 0.39; landscapes, noise and gradients 0.55 and more. Some
+# negatives get by: the network is as sure of them as of a photograph.
 LARGEST_DOUBT = 0.47
 
 
