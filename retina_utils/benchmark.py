@@ -24,8 +24,19 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from retina_utils import augment, data, losses, metrics, models, predict, runs, series, train
-from retina_utils.images import atomic_path, read_binary
+from retina_utils import (
+    augment,
+    data,
+    losses,
+    metrics,
+    models,
+    predict,
+    report,
+    runs,
+    series,
+    train,
+)
+from retina_utils.images import atomic_path
 from retina_utils.sources import SOURCES
 
 SCORES = ("dice", "iou", "recall", "specificity", "auc")
@@ -43,7 +54,7 @@ class Job(NamedTuple):
     tests: dict[str, tuple[list[data.Pair], int]]  # name -> photographs, FOV diameter (pixels)
     recipe: dict
     folder: Path
-    threads: int
+    threads: int = 0  # 0 leaves it to torch
 
 
 # --- What to do ---------------------------------------------------------------------------------
@@ -102,13 +113,13 @@ def plan(
             kept += [p for p in photographs[name] if p.person not in folds[name][k]]
             held = [p for p in photographs[name] if p.person in folds[name][k]]
             tests[name] = (held, diameter)
-        jobs.append(Job(f"fold {k + 1}", kept, tests, recipe, out / f"fold_{k + 1}", 0))
+        jobs.append(Job(f"fold {k + 1}", kept, tests, recipe, out / f"fold_{k + 1}"))
     everything = [p for name in names for p in photographs[name]]
     tests = {}
     for name in others:
         angle = SOURCES[name].fov_degrees / SOURCES[names[0]].fov_degrees if len(names) == 1 else 1
         tests[name] = (photographs[name], round(diameter * angle))
-    return [*jobs, Job("all", everything, tests, recipe, out / "all", 0)]
+    return [*jobs, Job("all", everything, tests, recipe, out / "all")]
 
 
 # --- One training ---------------------------------------------------------------------------------
@@ -188,11 +199,11 @@ def run_job(job: Job) -> str:
     some = job.train[:: max(1, len(job.train) // 6)]
     threshold = best_threshold(measure(model, some, preparation, job.recipe).values())
     job.folder.mkdir(parents=True, exist_ok=True)
-    arrays = {}
+    found = {}
     for name, (pairs, diameter) in job.tests.items():
         scaled = data.Preparation(**preparation.as_dict() | {"fov_diameter": diameter})
-        for photograph, h in measure(model, pairs, scaled, job.recipe).items():
-            arrays[f"{name}/{photograph}"] = np.stack(h)
+        found[name] = measure(model, pairs, scaled, job.recipe)
+    arrays = {f"{name}/{p}": np.stack(h) for name, each in found.items() for p, h in each.items()}
     facts = {"preparation": preparation.as_dict(), "threshold": threshold}
     models.save_model(job.folder / "network.pt", model, **facts)
     with atomic_path(job.folder / "histograms.npz") as temporary, temporary.open("wb") as file:
@@ -209,17 +220,12 @@ def run_job(job: Job) -> str:
         "peak_memory_gib": round(runs.peak_memory_gib(), 2),
     }
     runs.write_json(job.folder / "result.json", result)
-    return f"{job.name}: trained in {trained:.0f} s; {_in_short(job, threshold)}"
-
-
-def _in_short(job: Job, threshold: float) -> str:
-    """What a finished job scored, in one line."""
-    tests = [
-        f"{name} Dice {row['dice']:.3f}, AUC {row['auc']:.4f}, best possible {row['best_dice']:.3f}"
-        for name in job.tests
-        if (row := table_row("", name, [(read_histograms(job, name), threshold)]))
-    ]
-    return "; ".join([f"threshold {threshold:.2f}", *tests])
+    words = [f"{job.name}: trained in {trained:.0f} s", f"threshold {threshold:.2f}"]
+    for name, histograms in found.items():
+        row = table_row("", name, [(histograms, threshold)])
+        words.append(f"{name} Dice {row['dice']:.3f}, AUC {row['auc']:.4f}")
+        words[-1] += f", best possible {row['best_dice']:.3f}"
+    return "; ".join(words)
 
 
 def best_threshold(histograms: Iterable[metrics.Histogram]) -> float:
@@ -237,8 +243,7 @@ def mark_of(job: Job) -> str:
 
 def is_done(job: Job) -> bool:
     """Whether this very job has a result."""
-    path = job.folder / "result.json"
-    return path.exists() and json.loads(path.read_text(encoding="utf-8"))["mark"] == mark_of(job)
+    return (job.folder / "result.json").exists() and _result(job)["mark"] == mark_of(job)
 
 
 def run_jobs(jobs: Sequence[Job], at_once: int) -> None:
@@ -277,19 +282,12 @@ def table_row(trained_on: str, tested_on: str, tests: Sequence[tuple[dict, float
     threshold. Counts are summed at each network's threshold; the AUC and the best possible Dice
     are those of all histograms together.
     """
-    rows, counts = [], dict.fromkeys(("tp", "fp", "fn", "tn"), 0)
-    for histograms, threshold in tests:
-        for h in histograms.values():
-            found = metrics.confusion_at(h, threshold)
-            counts = {key: counts[key] + found[key] for key in counts}
-            rows.append(metrics.scores(found) | {"auc": metrics.roc_auc(h)})
-    together = metrics.pool([h for histograms, _ in tests for h in histograms.values()])
-    each = metrics.summarise(rows)
+    seen = [(h, threshold) for histograms, threshold in tests for h in histograms.values()]
+    together = metrics.pool([h for h, _ in seen])
+    counts = [metrics.confusion_at(h, threshold) for h, threshold in seen]
+    row = {"trained_on": trained_on, "tested_on": tested_on}
+    row |= score_cells(counts, {"auc": metrics.roc_auc(together)})
     thresholds = [threshold for _, threshold in tests]
-    pooled = metrics.scores(counts) | {"auc": metrics.roc_auc(together)}
-    row = {"trained_on": trained_on, "tested_on": tested_on, "photographs": len(rows)}
-    row |= {key: round(pooled[key], 4) for key in SCORES}
-    row |= {"dice_mean": round(each["mean"]["dice"], 4), "dice_sd": round(each["sd"]["dice"], 4)}
     row["threshold"] = " to ".join(sorted({f"{t:.2f}" for t in (min(thresholds), max(thresholds))}))
     highest = metrics.best_threshold(together)
     row["best_dice"] = round(metrics.scores(metrics.confusion_at(together, highest))["dice"], 4)
@@ -298,37 +296,43 @@ def table_row(trained_on: str, tested_on: str, tests: Sequence[tuple[dict, float
 
 def observer_row(tested_on: str, pairs: Sequence[data.Pair]) -> dict | None:
     """The second observer's drawings, scored like a network's; None if there are none."""
-    rows, counts = [], dict.fromkeys(("tp", "fp", "fn", "tn"), 0)
-    for pair in pairs:
-        if pair.second:
-            sample = data.load_sample(pair)
-            found = metrics.confusion(read_binary(pair.second), sample.vessels, sample.fov)
-            counts = {key: counts[key] + found[key] for key in counts}
-            rows.append(metrics.scores(found))
-    if not rows:
+    counts = report.count_observer([pair for pair in pairs if pair.second])
+    if not counts:
         return None
-    pooled, each = metrics.scores(counts), metrics.summarise(rows)
-    row = {"trained_on": "second human observer", "tested_on": tested_on, "photographs": len(rows)}
-    row |= {key: round(pooled[key], 4) if key in pooled else "" for key in SCORES}
-    row |= {"dice_mean": round(each["mean"]["dice"], 4), "dice_sd": round(each["sd"]["dice"], 4)}
-    return row | {"threshold": "", "best_dice": ""}
+    row = {"trained_on": "second human observer", "tested_on": tested_on}
+    return row | score_cells(counts, {"auc": ""}) | {"threshold": "", "best_dice": ""}
+
+
+def score_cells(counts: Sequence[dict[str, int]], auc: dict) -> dict:
+    """Pooled scores and the Dice of each photograph, from the counts of each photograph.
+
+    ``auc`` is {"auc": value}, or {"auc": ""} for a person, who has no threshold to move.
+    """
+    pooled = metrics.scores(report.add_counts(counts)) | auc
+    each = metrics.summarise([metrics.scores(found) for found in counts])
+    cells = {key: round(pooled[key], 4) if pooled[key] != "" else "" for key in SCORES}
+    spread = {f"dice_{key}": round(each[key]["dice"], 4) for key in ("mean", "sd")}
+    return {"photographs": len(counts), **cells, **spread}
 
 
 def collect(jobs: Sequence[Job], names: Sequence[str]) -> list[dict]:
     """All lines of the table from finished jobs."""
-    titles = {name: SOURCES[name].title if name in SOURCES else name for name in SOURCES}
-    where, rows = " + ".join(titles.get(n, n) for n in names), []
+    where, rows = " + ".join(_title(name) for name in names), []
     *folds, everything = jobs
-    thresholds = {job.name: _result(job)["threshold"] for job in folds}
     for name in names:
-        tests = [(read_histograms(job, name), thresholds[job.name]) for job in folds]
-        rows.append(table_row(f"{where}, {len(folds)}-fold", titles.get(name, name), tests))
+        tests = [(read_histograms(job, name), _result(job)["threshold"]) for job in folds]
+        rows.append(table_row(f"{where}, {len(folds)}-fold", _title(name), tests))
         held = [p for job in folds for p in job.tests[name][0]]
-        rows += [row] if (row := observer_row(titles.get(name, name), held)) else []
+        rows += [row] if (row := observer_row(_title(name), held)) else []
+    threshold = held_out_threshold(folds, names) if everything.tests else None
     for name in everything.tests:
-        test = (read_histograms(everything, name), held_out_threshold(folds, names))
-        rows.append(table_row(where, titles.get(name, name), [test]))
+        test = (read_histograms(everything, name), threshold)
+        rows.append(table_row(where, _title(name), [test]))
     return rows
+
+
+def _title(name: str) -> str:
+    return SOURCES[name].title if name in SOURCES else name
 
 
 def held_out_threshold(folds: Sequence[Job], names: Sequence[str]) -> float:

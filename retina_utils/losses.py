@@ -77,10 +77,7 @@ def bce_squared_dice_loss(logits: Tensor, vessels: Tensor, fov: Tensor) -> Tenso
     """
     bce = bce_loss(logits, vessels, fov)
     logits, vessels, fov = prepare(logits, vessels, fov)
-    probability, vessels = (logits.sigmoid() * fov).flatten(1), (vessels * fov).flatten(1)
-    overlap = (probability * vessels).sum(1)
-    squares = probability.square().sum(1) + vessels.square().sum(1)
-    dice = (2 * overlap + 1) / (squares + 1)
+    dice = soft_dice(logits.sigmoid(), vessels, fov, squared=True)
     return (2 * bce + 1 - dice.mean()) / 3
 
 
@@ -134,10 +131,17 @@ def cldice_loss(
     return 1 - (1 - cldice_weight) * dice - cldice_weight * cldice
 
 
-def soft_dice(probability: Tensor, vessels: Tensor, fov: Tensor, eps: float = 1.0) -> Tensor:
-    """Soft Dice of each image: (N, 1, H, W) probabilities -> (N,); without vessels not 0/0."""
+def soft_dice(
+    probability: Tensor, vessels: Tensor, fov: Tensor, eps: float = 1.0, squared: bool = False
+) -> Tensor:
+    """Soft Dice of each image: (N, 1, H, W) probabilities -> (N,); without vessels not 0/0.
+
+    ``squared`` sums the squares of both in the denominator.
+    """
     probability, vessels = (probability * fov).flatten(1), (vessels * fov).flatten(1)
     overlap = (probability * vessels).sum(1)
+    if squared:
+        probability, vessels = probability.square(), vessels.square()
     return (2 * overlap + eps) / (probability.sum(1) + vessels.sum(1) + eps)
 
 

@@ -4,6 +4,7 @@ Nobody in this file calls sigmoid: the losses want logits, and `predict` makes p
 Both networks take any height and width: they pad inside ``forward`` and crop back.
 """
 
+import hashlib
 import inspect
 import io
 import itertools
@@ -232,6 +233,14 @@ def network_of(parameters: dict, c_in: int) -> tuple[str, dict]:
 def count_parameters(model: nn.Module) -> int:
     """Number of trainable values in the model."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 of the names and values of all weights, whatever file they lie in."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def level_table(model: nn.Module, height: int, width: int) -> list[dict]:

@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 from retina_utils import metrics, quality
 from retina_utils.data import SUFFIXES, Preparation, cut, patch_grid, statistics_of
-from retina_utils.fov import find_fov, frame_of
+from retina_utils.fov import find_fov
 from retina_utils.images import (
     EXTENSIONS,
     ImageError,
@@ -39,8 +39,8 @@ from retina_utils.images import (
     write_png,
     write_probability,
 )
-from retina_utils.models import CheckpointError, load_model
-from retina_utils.runs import RunError, choose_device, provenance, write_json
+from retina_utils.models import CheckpointError, load_model, weights_digest
+from retina_utils.runs import RunError, choose_device, provenance, sha256, write_json
 from retina_utils.train import autocast, explain_memory, progress
 
 OUTLINE = (0, 229, 255)  # a cyan that no retina has
@@ -327,7 +327,7 @@ def draw_outline(image: np.ndarray, vessels: np.ndarray, fov: np.ndarray) -> np.
     The line runs outside the vessels and is about a thousandth of the FOV wide, so that what lies
     under the map can still be judged.
     """
-    wide = max(1, round(max(frame_of(fov).size) / 1200))
+    wide = max(1, round(metrics.fov_diameter(fov) / 1200))
     edge = ndimage.binary_dilation(vessels, iterations=wide) & ~vessels
     picture = image.copy()
     picture[edge] = OUTLINE
@@ -462,21 +462,13 @@ def has_maps(out: Path, name: str) -> bool:
     return all(file.exists() for file in targets(out, name))
 
 
-def weights_digest(model: nn.Module) -> str:
-    """A digest of the weights themselves, wherever their file lies."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def mark_of(file: Path, fov_file: Path | None, settings: list) -> str:
     """A digest of a photograph's file and of all that decides its map."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for path in (file, fov_file):
         if path:
             with suppress(OSError):  # unreadable: reading it will say so
-                digest.update(hashlib.sha256(path.read_bytes()).digest())
+                digest.update(bytes.fromhex(sha256(path)))
     return digest.hexdigest()[:16]
 
 

@@ -10,7 +10,6 @@ Command line: ``python -m retina_utils.report outputs/<run>``.
 import argparse
 import base64
 import csv
-import hashlib
 import html
 import io
 import itertools
@@ -153,13 +152,10 @@ def describe_network(model: nn.Module, weights: str, facts: dict) -> dict:
     model, facts : of ``models.load_model``
     weights : "pretrained" or a path; "" for the weights trained in this run
     """
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     card = facts.get("card") or {}
     return {
         "weights": weights,
-        "sha256": digest.hexdigest(),
+        "sha256": models.weights_digest(model),
         "architecture": model.architecture,
         "settings": model.settings,
         "parameters": models.count_parameters(model),

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from retina_utils.archives import ARCHIVE, NOT_READ, SourceError, open_download, raise_all
 from retina_utils.fov import find_fov
 from retina_utils.images import ImageError, read_binary, read_photograph, write_png
+from retina_utils.runs import sha256
 
 SPLITS = {"train": "training", "validation": "validation", "test": "test"}  # split -> folder
 
@@ -228,7 +229,7 @@ def import_data(
                 _source_page(entry, source, files, photographs, summary), encoding="utf-8"
             )
             written = sorted(f for f in temporary.rglob("*") if f.is_file())
-            sums = [(f.relative_to(temporary).as_posix(), _sha256(f)) for f in written]
+            sums = [(f.relative_to(temporary).as_posix(), sha256(f)) for f in written]
             _write_csv(temporary / "checksums.csv", ("file", "sha256"), sums)
     return f"{summary}\nWritten to {out}"
 
@@ -497,9 +498,9 @@ def _source_page(
     """The text of SOURCE.md."""
     names = {path: name for name, path in files.items()}
     inputs = sorted({names[path] for p in photographs for path in p[2:] if path})
-    lines = "".join(f"{_sha256(files[name])}  {name}\n" for name in inputs)
+    lines = "".join(f"{sha256(files[name])}  {name}\n" for name in inputs)
     digest = hashlib.sha256(lines.encode()).hexdigest()
-    archive = f" The archive's own SHA-256 is `{_sha256(source)}`." if source.is_file() else ""
+    archive = f" The archive's own SHA-256 is `{sha256(source)}`." if source.is_file() else ""
     fov = (
         f"The FOVs are the data set's own (`{entry.fov}`)."
         if entry.fov
@@ -535,11 +536,6 @@ The import read {len(inputs)} files. The SHA-256 of their list (`sha256  path` a
 def _write_csv(path: Path, header: tuple[str, ...], rows: list[tuple]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 if __name__ == "__main__":
