@@ -40,7 +40,7 @@ lab: $(VENV)/.installed ## open the notebooks in JupyterLab
 	$(VENV)/bin/jupyter lab notebooks/01_data.ipynb
 
 import-data: $(VENV)/.installed ## an official download into data/: DATASET=fives|chase_db1|hrf|drive|stare SRC=…
-	@$(if $(and $(DATASET),$(SRC)),,echo 'Usage: make import-data DATASET=chase_db1 SRC=<folder or zip>' >&2; exit 2)
+	@$(if $(and $(DATASET),$(SRC)),,echo 'Usage: make import-data DATASET=chase_db1 SRC=<folder or archive>' >&2; exit 2)
 	@$(PY) -m retina_utils.sources "$(DATASET)" "$(SRC)" $(ARGS)
 
 predict: $(VENV)/.installed ## vessel maps of your own photographs: IMAGES=folder-or-file OUT=folder WEIGHTS=file

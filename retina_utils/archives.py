@@ -68,7 +68,7 @@ def open_download(source: str | Path, parts: tuple[str, ...] = ()) -> Iterator[d
     source = Path(source)
     if not source.exists():
         raise SourceError(
-            f"{source}: no such folder or zip file, nor tar file. Download the data set first."
+            f"{source}: no such folder or archive (zip, tar). Download the data set first."
         )
     with tempfile.TemporaryDirectory(prefix="retina-import-") as temporary:
         scratch = Path(temporary)

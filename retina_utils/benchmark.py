@@ -61,7 +61,11 @@ class Job(NamedTuple):
 
 
 def read_recipe(notebooks: Path, preset: str, changes: Sequence[tuple[str, str]] = ()) -> dict:
-    """The notebooks' parameters under a preset, with changes from the command line."""
+    """The notebooks' parameters under a preset, with changes from the command line.
+
+    All photographs that are not tested on are trained on, so a rate that follows the validation
+    loss ("plateau") becomes "cosine".
+    """
     known = {}
     for name in ("01_data", "02_model", "03_train"):
         known |= series.declared_parameters(notebooks / f"{name}.ipynb")
@@ -70,8 +74,16 @@ def read_recipe(notebooks: Path, preset: str, changes: Sequence[tuple[str, str]]
     for name, value in [*series.read_preset(notebooks / "presets", preset).items(), *changes]:
         series.check_known(name, known, f"preset {preset} or command line")
         recipe[name] = series.cast(name, value, known[name])
+    if recipe["schedule"] == "plateau":  # no validation loss is at hand that could stand still
+        recipe["schedule"] = "cosine"
     aside = ("data_dir", "outputs_dir", "run", "resume", "save_every", "validation_share")
     return {name: value for name, value in recipe.items() if name not in aside}
+
+
+def preset_of(names: Sequence[str], presets: Path) -> str:
+    """The data set's own recipe; that of the network in the box for several, or without one."""
+    alone = len(names) == 1 and (presets / f"{names[0]}.yaml").exists()
+    return names[0] if alone else "pretrained"
 
 
 def read_photographs(folder: Path) -> list[data.Pair]:
@@ -154,8 +166,7 @@ def fit(pairs: Sequence[data.Pair], recipe: dict, device: torch.device, label: s
     optimizer = train.make_optimizer(
         recipe["optimizer"], model, recipe["lr"], recipe["weight_decay"]
     )
-    schedule = "cosine" if recipe["schedule"] == "plateau" else recipe["schedule"]
-    scheduler = train.make_scheduler(schedule, optimizer, recipe["epochs"], 0, 0)
+    scheduler = train.make_scheduler(recipe["schedule"], optimizer, recipe["epochs"], 0, 0)
     average = train.make_average(model, recipe["ema"])
     course = []
     for epoch in range(1, recipe["epochs"] + 1):
@@ -217,7 +228,7 @@ def run_job(job: Job) -> str:
         "train_seconds": round(trained),
         "seconds": round(time.monotonic() - start),
         "parameters": models.count_parameters(model),
-        "peak_memory_gib": round(runs.peak_memory_gib(), 2),
+        "made": runs.provenance(),
     }
     runs.write_json(job.folder / "result.json", result)
     words = [f"{job.name}: trained in {trained:.0f} s", f"threshold {threshold:.2f}"]
@@ -365,13 +376,15 @@ def describe(jobs: Sequence[Job], made: dict) -> str:
     """The protocol of the table in a paragraph."""
     recipe, results = jobs[0].recipe, [_result(job) for job in jobs]
     minutes = [result["train_seconds"] / 60 for result in results]
+    commits = " and ".join(sorted({result["made"]["commit"] for result in results}))
     return (
         f"Pooled over all pixels inside the FOV, at native size; folds by person; network of "
         f"{results[0]['parameters']:,} parameters, FOV diameter {recipe['fov_diameter']} pixels; "
         "threshold with the best Dice on photographs of the training people; "
         f"{'four mirror images' if recipe['flips'] else 'no mirror images'} averaged; "
         f"seed {recipe['seed']}. A training took {min(minutes):.0f} to {max(minutes):.0f} minutes. "
-        f"Made by `{made['command']}` at commit {made['commit']}, {made['finished']}.\n"
+        f"Made by `{made['command']}`; trained at commit {commits}, "
+        f"finished {made['finished'][:10]}.\n"
     )
 
 
@@ -420,7 +433,7 @@ def ship(path: Path, jobs: Sequence[Job], options: argparse.Namespace, made: dic
         ],
         "threshold": "photographs held out of the folds" if folds else "its training photographs",
         "recipe": everything.recipe,
-        "made": made,
+        "made": result["made"] | {"command": made["command"]},
         "minutes": round(result["train_seconds"] / 60),
         "scores": [row for table in tables for row in table["rows"]],
         "protocol": [table["protocol"] for table in tables],
@@ -466,7 +479,8 @@ the tables say what theirs had.
 ## Recipe
 
 Trained in {card["minutes"]} minutes by `{card["made"]["command"]}` at commit
-{card["made"]["commit"]}, {card["made"]["finished"]}, with seed {card["recipe"]["seed"]}.
+{card["made"]["commit"]}, finished {card["made"]["finished"][:10]}, with seed
+{card["recipe"]["seed"]}.
 
 | parameter | value |
 |---|---|
@@ -496,7 +510,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("datasets", nargs="+", help="names of folders in --data; several are trained on together")
     add("--data", default="data", type=Path, help="where the imported data sets lie")
     add("--others", nargs="*", help="data sets to test on; all others imported if not given")
-    add("--preset", help="recipe in notebooks/presets; the data set's own if not given")
+    add("--preset", help="recipe in notebooks/presets; if not given: the data set's, or pretrained")
     add("--folds", default=5, type=int, help="0: only the training on everything, no table")
     add("--jobs", default=0, type=int, help="trainings at once; 0: one a core without a GPU")
     add("--notebooks", default="notebooks", type=Path)
@@ -520,7 +534,7 @@ def run(options: argparse.Namespace) -> int:
     others = options.others
     if others is None:
         others = [n for n in SOURCES if n not in names and (options.data / n).is_dir()]
-    preset = options.preset or (names[0] if len(names) == 1 else "pretrained")
+    preset = options.preset or preset_of(names, options.notebooks / "presets")
     recipe = read_recipe(options.notebooks, preset, options.p)
     out = options.out / label
     jobs = plan(names, options.data, others, recipe, options.folds, out)

@@ -214,7 +214,7 @@ def check_data_folder(folder: Path) -> None:
         return
     hint = "Check DATA=..."
     if folder.name in SOURCES:
-        command = f"make import-data DATASET={folder.name} SRC=<folder or zip>"
+        command = f"make import-data DATASET={folder.name} SRC=<folder or archive>"
         hint = f"Import the download first: {command}"
     raise SeriesError(f"{folder}: no such data folder. {hint}")
 

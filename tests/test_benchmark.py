@@ -94,7 +94,10 @@ def test_the_table_comes_as_csv_json_and_markdown_with_what_made_it(finished):
     assert [row["dice"] for row in content["rows"]] == [float(row["dice"]) for row in rows]
     assert content["recipe"]["seed"] == 0 and content["recipe"]["epochs"] == 1
     assert content["provenance"]["command"].startswith("python -m retina_utils.benchmark one")
+    commits = {job["made"]["commit"] for job in content["jobs"].values()}
+    assert commits == {content["provenance"]["commit"]}
     page = (out / "one" / "table.md").read_text()
+    assert f"trained at commit {commits.pop()}" in page
     assert "inside the FOV" in page and "seed 0" in page and rows[0]["dice"][:4] in page
 
 
@@ -184,6 +187,16 @@ def test_training_again_gives_the_same_weights(world):
         benchmark.fit(pairs, recipe, torch.device("cpu"))[0].state_dict() for _ in range(2)
     )
     assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_the_recipe_says_what_is_done_and_a_set_without_its_own_takes_that_of_the_box():
+    notebooks = ROOT / "notebooks"
+    recipe = benchmark.read_recipe(notebooks, "tiny", [("schedule", "plateau")])
+    assert recipe["schedule"] == "cosine"  # there is no validation loss to stand still
+    presets = notebooks / "presets"
+    assert benchmark.preset_of(["hrf"], presets) == "hrf"
+    assert benchmark.preset_of(["drive"], presets) == "pretrained"
+    assert benchmark.preset_of(["chase_db1", "hrf"], presets) == "pretrained"
 
 
 def test_what_is_missing_is_said(tmp_path, capsys):

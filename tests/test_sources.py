@@ -324,7 +324,7 @@ def test_another_data_set_is_refused_with_what_was_found(tmp_path):
         import_data("hrf", make_chase(tmp_path / "download", range(1, 4)), tmp_path / "out")
     with pytest.raises(SourceError, match="'driv' is unknown; expected one of chase_db1, drive, f"):
         import_data("driv", tmp_path, tmp_path / "out")
-    with pytest.raises(SourceError, match="no such folder or zip file"):
+    with pytest.raises(SourceError, match="no such folder or archive"):
         import_data("hrf", tmp_path / "nowhere", tmp_path / "out")
 
 
