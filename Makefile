@@ -54,7 +54,7 @@ benchmark: $(VENV)/.installed ## the README's table by cross-validation: DATASET
 
 pretrained: $(VENV)/.installed ## train the network in the box anew, on chase_db1 and hrf
 	@RETINA_COMMAND='make pretrained$(if $(ARGS), ARGS="$(ARGS)")' \
-	  $(PY) -m retina_utils.benchmark chase_db1 hrf --folds 0 --ship retina_utils/weights/pretrained.pt $(ARGS)
+	  $(PY) -m retina_utils.benchmark chase_db1 hrf --folds 2 --ship retina_utils/weights/pretrained.pt $(ARGS)
 
 diff: $(VENV)/.installed ## readable differences of the notebooks against the last commit: REF=main~1
 	@$(VENV)/bin/nbdiff --ignore-metadata --ignore-id --ignore-details $(or $(REF),HEAD) -- notebooks
