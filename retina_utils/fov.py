@@ -16,6 +16,7 @@ WORKING_SIZE = 512  # pixels of the longer side on which the disc is searched
 # The search runs at several brightness levels, as fractions of the way from the surround to the
 # bright retina: a low one keeps dim rims, a high one survives a noisy or hazy surround.
 LEVELS = (0.06, 0.12, 0.2, 0.32)
+WHITE = 225  # of 255 in every channel
 SMALLEST_SHARE = 0.05  # a FOV covers at least this share of the photograph
 
 
@@ -26,7 +27,7 @@ def find_fov(image: np.ndarray) -> np.ndarray:
     and fits a circle to its outline so that labels, notches, dark rims and noise do not matter.
     A disc cut off by the image's border or by straight black bars stays cut off. If the outline
     is no circle (a squeezed photograph) the component itself is the FOV, and if there is no dark
-    surround at all, the whole image.
+    surround at all, the whole image. A white page around the photograph counts as black.
 
     Parameters
     ----------
@@ -66,8 +67,23 @@ def _brightness(image: np.ndarray, factor: int) -> np.ndarray:
     Red shows most of a retina; a rim of scattered light may be seen in blue only.
     """
     small = np.asarray(Image.fromarray(image).reduce(factor))
-    grey = small.max(axis=-1) if image.ndim == 3 else small
-    return ndimage.median_filter(grey, 3).astype(np.float32)
+    darkest, grey = (small.min(-1), small.max(-1)) if image.ndim == 3 else (small, small)
+    return ndimage.median_filter(np.where(_page(darkest), 0, grey), 3).astype(np.float32)
+
+
+def _page(darkest: np.ndarray) -> np.ndarray:
+    """The white page a photograph was exported on, as bool: what is white from the border inwards.
+
+    ``darkest`` is the darkest channel of each pixel. No page if less than half of the border is
+    white; a retina is white nowhere near it.
+    """
+    white = darkest >= WHITE
+    border = np.ones_like(white)
+    border[1:-1, 1:-1] = False
+    if white[border].mean() < 0.5:
+        return np.zeros_like(white)
+    page = ndimage.binary_propagation(white & border, mask=white)
+    return ndimage.binary_dilation(page)  # its edge is a mixture
 
 
 def _candidate(brightness: np.ndarray, threshold: float) -> tuple[float, np.ndarray]:

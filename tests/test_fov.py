@@ -180,6 +180,25 @@ def test_black_corners_alone_are_enough_to_find_the_circle():
     assert iou(find_fov(photograph(disc)), disc) > 0.99
 
 
+@pytest.mark.parametrize("surround", ["black", "white"])
+def test_a_white_page_around_a_photograph_is_not_part_of_the_fov(surround):
+    disc = circle()
+    image = photograph(disc)
+    if surround == "white":
+        image[~disc] = 255
+    page = np.pad(image, ((60, 90), (80, 40), (0, 0)), constant_values=255)
+    expected = np.pad(disc, ((60, 90), (80, 40)))
+    assert iou(find_fov(page), expected) > 0.985
+    assert iou(find_fov(jpeg(page, 75)), expected) > 0.985
+
+
+def test_a_bright_disc_touching_the_border_is_no_page():
+    disc = circle(height=300, radius=220, cy=150)
+    image = photograph(disc)
+    image[:, 200:300] = 250  # overexposed from the top to the bottom of the photograph
+    assert iou(find_fov(image), disc) > 0.99
+
+
 def test_a_squeezed_disc_is_an_ellipse_and_found_as_one():
     squeezed = np.asarray(Image.fromarray(photograph(circle())).resize((500, 320)))
     found = find_fov(squeezed)
