@@ -41,7 +41,7 @@ from retina_utils.images import (
 )
 from retina_utils.models import CheckpointError, load_model, weights_digest
 from retina_utils.runs import RunError, choose_device, provenance, sha256, write_json
-from retina_utils.train import autocast, explain_memory, progress
+from retina_utils.train import TrainingError, autocast, explain_memory, progress
 
 OUTLINE = (0, 229, 255)  # a cyan that no retina has
 FULL = (errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))  # nothing can be written
@@ -77,7 +77,7 @@ def predict_image(
     flips : bool
         Average over the four mirror images too: four times the work, a little better.
     batch_size : int
-        Patches at once; only speed and memory depend on it.
+        Patches at once, fewer where memory holds no more; only speed and memory depend on it.
     precision : str
         "auto", "bfloat16" or "float32".
 
@@ -135,13 +135,23 @@ def _average_patches(
         part = corners[start : start + batch_size]
         patches = torch.from_numpy(np.stack([cut(tensor, *corner, size) for corner in part]))
         patches = patches.to(device).contiguous(memory_format=torch.channels_last)
-        with explain_memory(patches.shape), autocast(device, precision):
-            logits = model(patches)
-        probabilities = logits.float().sigmoid()[:, 0].cpu().numpy()
+        probabilities = _logits(model, patches, precision).sigmoid()[:, 0].cpu().numpy()
         for (top, left), probability in zip(part, probabilities, strict=True):
             total[top : top + size, left : left + size] += probability * weight
             weights[top : top + size, left : left + size] += weight
     return (total / weights)[:height, :width]
+
+
+def _logits(model: nn.Module, patches: torch.Tensor, precision: str) -> torch.Tensor:
+    """Logits (N, 1, P, P) float32; half of the patches at a time where memory holds no more."""
+    try:
+        with explain_memory(patches.shape), autocast(patches.device, precision):
+            return model(patches).float()
+    except TrainingError:
+        if len(patches) == 1:
+            raise
+    halves = patches.tensor_split(2)  # here what the failed try held has been let go
+    return torch.cat([_logits(model, half, precision) for half in halves])
 
 
 def patch_weight(size: int) -> np.ndarray:

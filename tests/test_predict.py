@@ -9,6 +9,7 @@ from retina_utils.data import Preparation
 from retina_utils.metrics import histogram, roc_auc
 from retina_utils.models import UNet
 from retina_utils.predict import patch_weight, predict_image
+from retina_utils.train import TrainingError
 
 
 class Pixelwise(nn.Module):
@@ -98,6 +99,25 @@ def test_the_map_comes_back_at_native_size_and_in_place(sample, diameter):
     found = predict_image(Pixelwise(), sample.image, sample.fov, Preparation(fov_diameter=diameter))
     # Dark pixels are likelier vessels: the map has to lie on the photograph it came from.
     assert roc_auc(histogram(found, sample.vessels, sample.fov)) > 0.6
+
+
+def test_where_memory_runs_out_half_as_many_patches_are_taken_at_a_time(sample):
+    class Greedy(Pixelwise):
+        holds = 3
+
+        def forward(self, image):
+            if len(image) > self.holds:
+                raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+            return super().forward(image)
+
+    fine = Preparation(patch_size=64, stride=32)
+    expected = predict_image(Pixelwise(), sample.image, sample.fov, fine)
+    greedy = Greedy()
+    found = predict_image(greedy, sample.image, sample.fov, fine, batch_size=8)
+    assert np.array_equal(found, expected)
+    greedy.holds = 0
+    with pytest.raises(TrainingError, match="Out of memory"):
+        predict_image(greedy, sample.image, sample.fov, fine)
 
 
 def test_training_mode_is_given_back(sample):
