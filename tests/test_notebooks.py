@@ -1,12 +1,15 @@
 """House rules of the notebooks, read without running them."""
 
+import ast
 import json
 import re
+from collections import Counter
 from itertools import pairwise
 
 import nbformat
 import pytest
 from conftest import ROOT
+from IPython.core.inputtransformer2 import TransformerManager
 
 from retina_utils import series
 from retina_utils.runs import NOTEBOOKS
@@ -87,6 +90,36 @@ def test_every_figure_is_read_in_the_next_cell(name):
             after = after or cells[cells.index(following) + 1]
             assert not after.source.startswith("#"), cell.source
     assert figures >= 2
+
+
+def names_of(source):
+    """Names a cell reads before it sets them, and names it sets; its own functions' aside."""
+    tree, inner = ast.parse(TransformerManager().transform_cell(source)), set()
+    for node in ast.walk(tree):
+        bound = [g.target for g in getattr(node, "generators", [])]
+        bound = {n.id for target in bound for n in ast.walk(target) if isinstance(n, ast.Name)}
+        if isinstance(node, ast.Lambda | ast.FunctionDef):
+            bound = {argument.arg for argument in node.args.args}
+        inner |= {n for n in ast.walk(node) if isinstance(n, ast.Name) and n.id in bound}
+    found = [n for n in ast.walk(tree) if isinstance(n, ast.Name) and n not in inner]
+    first = {}
+    for n in found:
+        if isinstance(n.ctx, ast.Store):
+            first[n.id] = min(n.lineno, first.get(n.id, n.lineno))
+    read = {n.id for n in found if isinstance(n.ctx, ast.Load)}
+    early = {n.id for n in found if n.lineno < first.get(n.id, n.lineno)}
+    return early | (read - set(first)), set(first)
+
+
+@each
+def test_what_a_cell_takes_from_others_was_set_by_one_of_them_only(name):
+    """A name used anew in between would come with whatever the last cell left in it."""
+    count, wrong = Counter(), []
+    for cell in code_cells(name):
+        read, written = names_of(cell.source)
+        wrong += [f"{n}, read by: {cell.source.splitlines()[0]}" for n in read if count[n] > 1]
+        count.update(written)
+    assert not wrong
 
 
 def test_nothing_is_defined_twice():
