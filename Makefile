@@ -52,7 +52,7 @@ benchmark: $(VENV)/.installed ## the README's table by cross-validation: DATASET
 	@RETINA_COMMAND='make benchmark DATASET="$(DATASET)"$(if $(ARGS), ARGS="$(ARGS)")' \
 	  $(PY) -m retina_utils.benchmark $(DATASET) $(ARGS)
 
-pretrained: $(VENV)/.installed ## train the network in the box anew, on chase_db1 and hrf
+pretrained: $(VENV)/.installed ## train the network in the box anew, on chase_db1 and hrf (hours on a CPU)
 	@RETINA_COMMAND='make pretrained$(if $(ARGS), ARGS="$(ARGS)")' \
 	  $(PY) -m retina_utils.benchmark chase_db1 hrf --folds 2 --ship retina_utils/weights/pretrained.pt $(ARGS)
 

@@ -435,7 +435,7 @@ def ship(path: Path, jobs: Sequence[Job], options: argparse.Namespace, made: dic
         "recipe": everything.recipe,
         "made": result["made"] | {"command": made["command"]},
         "minutes": round(result["train_seconds"] / 60),
-        "scores": [row for table in tables for row in table["rows"]],
+        "scores": list({json.dumps(r): r for table in tables for r in table["rows"]}.values()),
         "protocol": [table["protocol"] for table in tables],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -478,9 +478,8 @@ the tables say what theirs had.
 {LIMITS}
 ## Recipe
 
-Trained in {card["minutes"]} minutes by `{card["made"]["command"]}` at commit
-{card["made"]["commit"]}, finished {card["made"]["finished"][:10]}, with seed
-{card["recipe"]["seed"]}.
+Trained in {card["minutes"]} minutes on {card["made"]["device"]} with seed {card["recipe"]["seed"]}
+by `{card["made"]["command"]}`, at commit {card["made"]["commit"]}, {card["made"]["finished"][:10]}.
 
 | parameter | value |
 |---|---|
@@ -495,7 +494,8 @@ LIMITS = """## Limits
 - It draws vessels as the annotators of these two data sets did, who differ in how wide they draw.
   Where the threshold matters, choose your own on a few annotated photographs of your camera.
 - Bright lesions, laser scars, vessels of the choroid and the rim of the optic disc can be taken for
-  vessels; the thinnest vessels are the first to be missed.
+  vessels, and so can short pieces of the rim of the field of view where it is outermost; the
+  thinnest vessels are the first to be missed.
 """
 
 
