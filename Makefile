@@ -8,27 +8,38 @@ PRESET ?= tiny
 # Threads that spin while they wait cost a busy machine dearly; no result depends on this.
 export OMP_WAIT_POLICY = PASSIVE
 
+# What is recorded with the results: $(call as_typed,NAMES) are the target and its variables, quoted
+# for the shell.
+as_typed = RETINA_COMMAND='$(subst ','\'',make $@ $(strip $(foreach v,$(1),$(if $($v),$v="$($v)"))))'
+
 .DEFAULT_GOAL := help
-.PHONY: help run-all predict benchmark pretrained test test-units test-notebooks test-browser lab import-data diff refresh tiny badges lint lock clean
+.PHONY: help run-all report predict benchmark pretrained test test-units test-notebooks test-browser lab import-data diff refresh tiny badges lint lock clean
 
 help: ## list the commands
 	@echo "Retinal-vessel segmentation notebooks. Commands:"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run-all: $(VENV)/.installed ## run the series: PRESET=tiny DATA=folder RUN=name ARGS="-p epochs 5" FRESH=1
-	@$(PY) -m retina_utils.series --preset $(PRESET) $(if $(DATA),--data "$(DATA)") \
-	  $(if $(RUN),--run "$(RUN)") $(if $(FRESH),--fresh) $(ARGS)
+	@$(call as_typed,PRESET DATA RUN FRESH ARGS) $(PY) -m retina_utils.commands.series \
+	  --preset $(PRESET) $(if $(DATA),--data "$(DATA)") $(if $(RUN),--run "$(RUN)") \
+	  $(if $(FRESH),--fresh) $(ARGS)
+
+report: $(VENV)/.installed ## write the page of a finished run anew: RUN=name
+	@$(if $(RUN),,echo 'Usage: make report RUN=<name of a folder in outputs>' >&2; exit 2)
+	@$(PY) -m retina_utils.commands.report "outputs/$(RUN)" $(ARGS)
 
 test: test-units test-notebooks ## all tests: the package, then every notebook end to end
 
 test-units: $(VENV)/.installed ## the package's tests alone
 	$(PY) -m pytest tests --ignore tests/browser
 
-# The notebooks run in a copy, just as they are, so that nothing here is touched.
+# The notebooks run in a copy, just as they are, so that nothing here is touched. Imported data are
+# gigabytes, and not needed.
 test-notebooks: $(VENV)/.installed ## every notebook end to end on the tiny data (nbval)
-	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && mkdir "$$copy/outputs" && \
-	cp -r notebooks data "$$copy" && cp tests/nbval_conftest.py "$$copy/conftest.py" && \
-	cp tests/nbval_outcome.py "$$copy/test_outcome.py" && echo '[pytest]' > "$$copy/pytest.ini" && \
+	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && mkdir "$$copy/outputs" "$$copy/data" && \
+	cp -r notebooks "$$copy" && cp -r data/README.md data/tiny "$$copy/data" && \
+	cp tests/nbval_conftest.py "$$copy/conftest.py" && cp tests/nbval_outcome.py "$$copy/test_outcome.py" && \
+	echo '[pytest]' > "$$copy/pytest.ini" && \
 	RETINA_QUIET=1 $(PY) -m pytest --rootdir "$$copy" -c "$$copy/pytest.ini" -p no:cacheprovider \
 	  --nbval-lax --nbval-current-env --nbval-cell-timeout 900 --durations 5 \
 	  "$$copy/notebooks" "$$copy/test_outcome.py"
@@ -41,20 +52,19 @@ lab: $(VENV)/.installed ## open the notebooks in JupyterLab
 
 import-data: $(VENV)/.installed ## an official download into data/: DATASET=fives|chase_db1|hrf|drive|stare SRC=…
 	@$(if $(and $(DATASET),$(SRC)),,echo 'Usage: make import-data DATASET=chase_db1 SRC=<folder or archive>' >&2; exit 2)
-	@$(PY) -m retina_utils.sources "$(DATASET)" "$(SRC)" $(ARGS)
+	@$(PY) -m retina_utils.commands.import_data "$(DATASET)" "$(SRC)" $(ARGS)
 
 predict: $(VENV)/.installed ## vessel maps of your own photographs: IMAGES=folder-or-file OUT=folder WEIGHTS=file
 	@$(if $(and $(IMAGES),$(OUT)),,echo 'Usage: make predict IMAGES=<folder or file> OUT=<folder>' >&2; exit 2)
-	@$(PY) -m retina_utils.predict "$(IMAGES)" --out "$(OUT)" $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
+	@$(call as_typed,IMAGES OUT WEIGHTS ARGS) \
+	  $(PY) -m retina_utils.commands.folder "$(IMAGES)" --out "$(OUT)" $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
 
 benchmark: $(VENV)/.installed ## the README's table by cross-validation: DATASET=chase_db1 (hours on a CPU)
 	@$(if $(DATASET),,echo 'Usage: make benchmark DATASET=chase_db1' >&2; exit 2)
-	@RETINA_COMMAND='make benchmark DATASET="$(DATASET)"$(if $(ARGS), ARGS="$(ARGS)")' \
-	  $(PY) -m retina_utils.benchmark $(DATASET) $(ARGS)
+	@$(call as_typed,DATASET ARGS) $(PY) -m retina_utils.commands.benchmark $(DATASET) $(ARGS)
 
 pretrained: $(VENV)/.installed ## train the network in the box anew, on chase_db1 and hrf (hours on a CPU)
-	@RETINA_COMMAND='make pretrained$(if $(ARGS), ARGS="$(ARGS)")' \
-	  $(PY) -m retina_utils.benchmark chase_db1 hrf --folds 2 --ship retina_utils/weights/pretrained.pt $(ARGS)
+	@$(call as_typed,ARGS) $(PY) -m retina_utils.commands.benchmark chase_db1 hrf --folds 2 --ship retina_utils/weights/pretrained.pt $(ARGS)
 
 diff: $(VENV)/.installed ## readable differences of the notebooks against the last commit: REF=main~1
 	@$(VENV)/bin/nbdiff --ignore-metadata --ignore-id --ignore-details $(or $(REF),HEAD) -- notebooks
@@ -63,7 +73,7 @@ refresh: $(VENV)/.installed ## run the notebooks in place: the only way their co
 	$(PY) tests/refresh_notebooks.py
 
 tiny: $(VENV)/.installed ## draw data/tiny again from its seed
-	$(PY) -m retina_utils.synth data/tiny --force
+	$(PY) -m retina_utils.commands.tiny data/tiny --force
 
 badges: ## point the Colab badges at your repository: REPO=owner/name
 	@$(if $(REPO),,echo 'Usage: make badges REPO=owner/name' >&2; exit 2)
@@ -77,7 +87,8 @@ lock: $(VENV)/.installed ## renew requirements.lock from pyproject.toml
 	  --universal --python-version 3.11 --no-annotate --no-header --upgrade --output-file requirements.lock
 
 clean: ## remove what was built and run (outputs/, .venv); data/ stays
-	rm -rf outputs/* $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	test ! -d outputs || find outputs -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Set-up happens by itself, once, and again when the pins change. TORCH_INDEX may name PyTorch's

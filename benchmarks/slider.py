@@ -15,8 +15,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from retina_utils import figures, metrics
-from retina_utils.slider import ThresholdExplorer
+from retina_utils import metrics
+from retina_utils.evaluate import Case
+from retina_utils.show import figures, pictures
+from retina_utils.show.slider import ThresholdExplorer
 
 THRESHOLDS = np.linspace(0.2, 0.8, 13)
 
@@ -34,7 +36,7 @@ def main() -> None:
             print(f"{side:4} x {side:4}   {view:10} {fast:8.1f} {slow:11.1f} {slow / fast:8.0f} x")
 
 
-def fake_case(side: int) -> figures.Case:
+def fake_case(side: int) -> Case:
     """Smooth noise cut at a level: as many edges as a vessel tree has."""
     rng = np.random.default_rng(0)
     field = gaussian_filter(rng.normal(size=(side, side)), side / 200)
@@ -44,18 +46,18 @@ def fake_case(side: int) -> figures.Case:
     grey = gaussian_filter(rng.normal(size=(side, side)), 2)
     image = np.clip(120 + 400 * grey[..., None] * [1, 0.6, 0.3], 0, 255).astype(np.uint8)
     fov = np.hypot(rows, columns) < 0.48 * side
-    return figures.Case("fake", image, probability.astype(np.float32), field > 1.2, fov)
+    return Case("fake", image, probability.astype(np.float32), field > 1.2, fov)
 
 
-def usual_way(case: figures.Case, view: str, threshold: float) -> None:
+def usual_way(case: Case, view: str, threshold: float) -> None:
     """Everything anew at full size, as ``interact`` with a plotting function does."""
     predicted = case.probability >= threshold
     metrics.scores(metrics.confusion(predicted, case.vessels, case.fov))  # this photograph
     metrics.scores(metrics.confusion(predicted, case.vessels, case.fov))  # the split, of one
     if view == "overlay":
-        picture = figures.overlay(case.image, predicted & case.fov)
+        picture = pictures.overlay(case.image, predicted & case.fov)
     else:
-        picture = figures.error_map(predicted, case.vessels, case.fov)
+        picture = pictures.error_map(predicted, case.vessels, case.fov)
     fig, ax = plt.subplots(figsize=(6, 6))
     ax.imshow(picture)
     ax.axis("off")

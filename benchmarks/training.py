@@ -9,7 +9,8 @@ import time
 
 import torch
 
-from retina_utils import losses, models, train
+from retina_utils import losses, models
+from retina_utils.machine.compute import autocast
 
 
 def step_seconds(precision: str, memory_format: torch.memory_format, device: torch.device) -> float:
@@ -22,7 +23,7 @@ def step_seconds(precision: str, memory_format: torch.memory_format, device: tor
     fov, taken = torch.ones_like(image), []
     for _ in range(6):
         start = time.perf_counter()
-        with train.autocast(device, precision):
+        with autocast(device, precision):
             logits = model(image)
         loss = losses.bce_dice_loss(logits.float(), vessels, fov)
         optimizer.zero_grad()

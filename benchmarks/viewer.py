@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import sync_playwright
 
-from retina_utils.figures import Case
-from retina_utils.viewer import viewer_html
+from retina_utils.evaluate import Case
+from retina_utils.show.viewer import viewer_html
 
 OURS = """async () => {
   const root = document.querySelector(".rv"), slider = root.querySelector(".rv-threshold");

@@ -2,7 +2,7 @@
 
 Nothing is re-exported. The module's name says where to look::
 
-    from retina_utils import data, metrics, models, predict
+    from retina_utils import checkpoint, data, metrics, predict
 """
 
 import os
@@ -11,6 +11,8 @@ import os
 # five to twenty times slower. It must be said before torch is imported, and changes no result.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from retina_utils.version import __version__
+__version__ = "0.2.0"
 
-__all__ = ["__version__"]
+
+class RetinaError(ValueError):
+    """Something that cannot go on; the message says what was found and what to do."""

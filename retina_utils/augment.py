@@ -13,7 +13,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from retina_utils.data import as_tensors
+from retina_utils.patches import as_tensors
 
 # name -> largest rotation (degrees), scale, bend (pixels), light; see Augment
 STRENGTHS = {
@@ -54,16 +54,10 @@ class Augment:
     pixels in, not black corners; the middle is cut out at the end. v2 moves a mask with nearest
     neighbours, so a two-valued annotation stays two-valued.
 
-    Parameters
-    ----------
-    degrees : float
-        Largest rotation either way.
-    scale : float
-        0.2 means between 0.8 and 1.2 times the size.
-    bend : float
-        Largest shift of the elastic distortion, in pixels; half of the patches get one.
-    light : float
-        Largest relative change of brightness and contrast; gamma and colour follow it.
+    ``degrees`` is the largest rotation either way; a ``scale`` of 0.2 means 0.8 to 1.2 times the
+    size; ``bend`` is the largest shift of the elastic distortion in pixels, which half of the
+    patches get; ``light`` the largest relative change of brightness and contrast, which gamma and
+    colour follow.
     """
 
     def __init__(self, degrees: float, scale: float, bend: float, light: float):
@@ -91,7 +85,7 @@ class Augment:
 
         ``image`` is (C, P', P') uint8, ``vessels`` (P', P') uint8, 255 for all vessel, ``fov``
         (P', P') bool, and P' = size times ``context``. What comes out is described in
-        :func:`retina_utils.data.as_tensors`.
+        :func:`retina_utils.patches.as_tensors`.
         """
         item = as_tensors(window)
         with torch.random.fork_rng(devices=[]):  # v2 draws from the global generator
@@ -121,20 +115,12 @@ class Cameras:
     Geometry is one bilinear sampling of image, vessels and FOV together, so a vessel's edge is
     blurred once and its share of a pixel kept; :class:`Augment` samples up to three times.
 
-    Parameters
-    ----------
-    degrees : float
-        Largest rotation either way.
-    scale : float
-        1.4 means between 1/1.4 and 1.4 times the size, evenly on a logarithmic scale.
-    light : float
-        Strength of all that changes the image alone. At 1, each colour channel takes up to a
-        quarter of each other one; gamma, for each channel, and a smooth field of illumination
-        lie between exp(-1/2) and exp(1/2); noise has a deviation of up to 0.04.
-    unsharp : float
-        Share of the patches that lose detail, as if taken at 0.35 to 0.8 times the resolution.
-    grey : float
-        Share of the patches whose channels all become the green one, mixed.
+    ``degrees`` is the largest rotation either way; a ``scale`` of 1.4 means between 1/1.4 and 1.4
+    times the size, evenly on a logarithmic scale. ``light`` is the strength of all that changes
+    the image alone: at 1, each colour channel takes up to a quarter of each other one; gamma, for
+    each channel, and a smooth field of illumination lie between exp(-1/2) and exp(1/2); noise has
+    a deviation of up to 0.04. ``unsharp`` is the share of the patches that lose detail, as if
+    taken at 0.35 to 0.8 times the resolution, ``grey`` of those whose channels all become green.
     """
 
     def __init__(

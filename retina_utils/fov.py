@@ -1,11 +1,8 @@
-"""The field of view (FOV): finding the camera's disc, and bringing photographs to one scale.
+"""The field of view (FOV) of a photograph: finding the camera's disc.
 
 A fundus camera sees through a round stop, so a photograph is a bright disc on black, often cut
-off at the top and bottom. Scores count only what lies inside it, and its diameter in pixels is
-the scale of the photograph: vessels of two cameras match once the discs are equally wide.
+off at the top and bottom. Scores count only what lies inside it.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -15,7 +12,7 @@ from scipy.spatial import ConvexHull
 WORKING_SIZE = 512  # pixels of the longer side on which the disc is searched
 # The search runs at several brightness levels, as fractions of the way from the surround to the
 # bright retina: a low one keeps dim rims, a high one survives a noisy or hazy surround.
-LEVELS = (0.06, 0.12, 0.2, 0.32)
+CUTS = (0.06, 0.12, 0.2, 0.32)
 WHITE = 225  # of 255 in every channel
 SMALLEST_SHARE = 0.05  # a FOV covers at least this share of the photograph
 
@@ -48,11 +45,11 @@ def find_fov(image: np.ndarray) -> np.ndarray:
             f"no field of view: 95 % of the pixels are darker than {high:.0f} of 255. "
             "Expected a bright disc; leave the photograph out or give its FOV mask."
         )
-    candidates = [_candidate(brightness, low + level * (high - low)) for level in LEVELS]
+    candidates = [_candidate(brightness, low + level * (high - low)) for level in CUTS]
     quality, disc = max(candidates, key=lambda candidate: candidate[0])
     if quality > 0:
         return _enlarge(_depth(disc, brightness), factor, image.shape[:2])
-    if (brightness > low + LEVELS[-1] * (high - low)).mean() > 0.5 or low > 0.3 * high:
+    if (brightness > low + CUTS[-1] * (high - low)).mean() > 0.5 or low > 0.3 * high:
         return np.ones(image.shape[:2], bool)  # bright all over: the disc lies beyond the borders
     raise ValueError(
         "no field of view: the bright part of the image is neither a disc nor one compact region "
@@ -68,10 +65,10 @@ def _brightness(image: np.ndarray, factor: int) -> np.ndarray:
     """
     small = np.asarray(Image.fromarray(image).reduce(factor))
     darkest, grey = (small.min(-1), small.max(-1)) if image.ndim == 3 else (small, small)
-    return ndimage.median_filter(np.where(_page(darkest), 0, grey), 3).astype(np.float32)
+    return ndimage.median_filter(np.where(_white_page(darkest), 0, grey), 3).astype(np.float32)
 
 
-def _page(darkest: np.ndarray) -> np.ndarray:
+def _white_page(darkest: np.ndarray) -> np.ndarray:
     """The white page a photograph was exported on, as bool: what is white from the border inwards.
 
     ``darkest`` is the darkest channel of each pixel. No page if less than half of the border is
@@ -211,106 +208,3 @@ def _enlarge(depth: np.ndarray, factor: int, shape: tuple[int, int]) -> np.ndarr
     box = (0, 0, shape[1] / factor, shape[0] / factor)
     fine = Image.fromarray(depth).resize(shape[::-1], Image.Resampling.BILINEAR, box=box)
     return np.asarray(fine) >= 0
-
-
-def _bounding_box(region: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns of the smallest rectangle around the True pixels."""
-    (y0, y1), (x0, x1) = (np.flatnonzero(region.any(axis))[[0, -1]] for axis in (1, 0))
-    return slice(int(y0), int(y1) + 1), slice(int(x0), int(x1) + 1)
-
-
-class Frame(NamedTuple):
-    """A crop to the FOV's bounding box and its resampling, made by :func:`frame_of`."""
-
-    shape: tuple[int, int]  # (H, W) of the photograph
-    rows: tuple[int, int]  # first row of the crop, and the one after the last
-    columns: tuple[int, int]
-    size: tuple[int, int]  # (h, w) of the crop once resampled
-
-    def view(self, array: np.ndarray) -> np.ndarray:
-        """Bring an array of the photograph's size into the frame.
-
-        Parameters
-        ----------
-        array : (H, W, 3) or (H, W) uint8, or (H, W) bool
-            A photograph is resampled with anti-aliasing. A bool map is averaged over the area of
-            each new pixel and is True from one half on, which keeps its area.
-
-        Returns
-        -------
-        view : (h, w[, 3]), of the dtype of ``array``
-        """
-        if array.dtype not in (np.uint8, bool):
-            raise TypeError(f"array must be uint8 (image) or bool (map), got {array.dtype}")
-        if array.shape[:2] != self.shape:
-            raise ValueError(f"array is {array.shape[:2]}, the frame's photograph {self.shape}")
-        crop = array[slice(*self.rows), slice(*self.columns)]
-        if crop.shape[:2] == self.size:
-            return crop.copy()
-        if array.dtype == bool:
-            return _area_mean(crop, self.size) >= 0.5
-        return np.asarray(Image.fromarray(crop).resize(self.size[::-1], Image.Resampling.BICUBIC))
-
-    def share(self, vessels: np.ndarray) -> np.ndarray:
-        """How much of each new pixel is vessel: (H, W) bool -> (h, w) uint8, 255 for all of it.
-
-        A vessel three pixels wide is a soft line at half the scale. Trained on such lines, a
-        network can say where between two pixels an edge runs, which no two-valued map can.
-        """
-        if vessels.dtype != bool or vessels.shape != self.shape:
-            raise ValueError(
-                f"vessels is {vessels.shape} {vessels.dtype}, the frame's photograph {self.shape}; "
-                "expected a bool map of the photograph's size"
-            )
-        crop = vessels[slice(*self.rows), slice(*self.columns)]
-        return np.rint(_area_mean(crop, self.size) * 255).astype(np.uint8)
-
-    def restore(self, probability: np.ndarray) -> np.ndarray:
-        """Bring a (h, w) float probability back: (H, W) float32 in [0, 1], 0 outside the crop."""
-        if probability.shape != self.size or probability.dtype.kind != "f":
-            raise ValueError(
-                f"probability is {probability.shape} {probability.dtype}, expected the frame's "
-                f"size {self.size} in floating point"
-            )
-        rows, columns = slice(*self.rows), slice(*self.columns)
-        restored = np.zeros(self.shape, np.float32)
-        height, width = restored[rows, columns].shape
-        grey = Image.fromarray(probability.astype(np.float32))
-        native = grey.resize((width, height), Image.Resampling.BICUBIC)
-        restored[rows, columns] = np.asarray(native).clip(0, 1)
-        return restored
-
-
-def frame_of(fov: np.ndarray, diameter: int = 0) -> Frame:
-    """The frame around a (H, W) bool FOV in which its diameter is ``diameter`` pixels.
-
-    The diameter is the larger side of the bounding box, so a disc cut off at the top and bottom
-    keeps its true scale. 0 keeps the photograph's own scale and only crops.
-    """
-    if fov.dtype != bool or fov.ndim != 2 or not fov.any():
-        raise ValueError(
-            f"fov must be (H, W) bool with at least one True pixel, got {fov.shape} {fov.dtype}"
-            f"{' without any' if fov.dtype == bool else ''}"
-        )
-    if diameter < 0:
-        raise ValueError(f"diameter must be 0 (native scale) or more pixels, got {diameter}")
-    rows, columns = ((s.start, s.stop) for s in _bounding_box(fov))
-    native = (rows[1] - rows[0], columns[1] - columns[0])
-    scale = diameter / max(native) if diameter else 1
-    size = tuple(max(1, round(side * scale)) for side in native)
-    return Frame(fov.shape, rows, columns, size)
-
-
-def _area_mean(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Mean of (H, W) ``array`` over the exact area of each pixel of a grid of ``size``, float64.
-
-    Pillow's box filter counts each pixel wholly or not at all, so that halves are common and a
-    threshold at one half makes vessels grow by 4 to 9 %.
-    """
-    for length in size:  # rows first; the transposition then brings the columns to the front
-        edges = np.linspace(0, len(array), length + 1)
-        first = np.minimum(edges.astype(int), len(array) - 1)
-        total = np.cumsum(array, axis=0, dtype=np.float64)
-        total = total[first] - (1 - (edges - first))[:, None] * array[first]  # up to each edge
-        array = (np.diff(total, axis=0) * (length / len(array))).T
-    return array

@@ -1,17 +1,16 @@
-"""Pixels in and out of files: photographs, two-valued masks, atomic writing.
+"""Image files <-> arrays: photographs, two-valued maps, probabilities.
 
 Reads PNG, JPEG, TIFF, BMP, GIF and PPM in 8 or 16 bits, RGB, RGBA, grey or palette, and gives
 back one of two things: a photograph ``(H, W, 3) uint8`` or a decision ``(H, W) bool``.
 """
 
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+
+from retina_utils import RetinaError
+from retina_utils.machine.files import atomic_path
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".pbm")
 
@@ -19,7 +18,7 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".ppm", 
 LARGEST_VESSEL_SHARE = 0.5
 
 
-class ImageError(ValueError):
+class ImageError(RetinaError):
     """A file that is not the image it should be; the message says what to do."""
 
 
@@ -82,14 +81,9 @@ def read_binary(path: str | Path, what: str = "vessels") -> np.ndarray:
 
 
 def write_png(path: str | Path, array: np.ndarray) -> None:
-    """Write ``array`` as a PNG, whole or not at all.
+    """Write a (H, W) bool, uint8 or uint16 or a (H, W, 3) uint8 array as a PNG, all or nothing.
 
-    Parameters
-    ----------
-    path : path
-        Its folder is made if needed.
-    array : (H, W) bool, (H, W) uint8, (H, W, 3) uint8 or (H, W) uint16
-        Booleans are written as 0 and 255, 16 bits as 16-bit grey.
+    Booleans are written as 0 and 255, 16 bits as 16-bit grey.
     """
     if array.dtype == bool:
         array = array.astype(np.uint8) * 255
@@ -113,22 +107,6 @@ def write_probability(path: str | Path, probability: np.ndarray) -> None:
 def read_probability(path: str | Path) -> np.ndarray:
     """A probability map written by :func:`write_probability`: (H, W) float32 in [0, 1]."""
     return np.asarray(_open(path)).astype(np.float32) / 65535
-
-
-@contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its name if the block succeeds, else goes."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -26,31 +26,23 @@ def bce_loss(logits: Tensor, vessels: Tensor, fov: Tensor) -> Tensor:
     return weighted_bce_loss(logits, vessels, fov, vessel_weight=1.0)
 
 
+def bce_on_probabilities_loss(logits: Tensor, vessels: Tensor, fov: Tensor) -> Tensor:
+    """Cross-entropy after a sigmoid, as networks that end in one are trained.
+
+    Prefer `bce_loss`: in float32 a sigmoid rounds to 1 from logits of 17 on, and a mistake as
+    sure as that has no gradient left here. 1e-7 from 0 and 1 the logarithm is held.
+    """
+    logits, vessels, fov = prepare(logits, vessels, fov)
+    probability = logits.sigmoid().clamp(1e-7, 1 - 1e-7)
+    loss = -(vessels * probability.log() + (1 - vessels) * (1 - probability).log())
+    return fov_mean(loss, fov)
+
+
 def weighted_bce_loss(logits: Tensor, vessels: Tensor, fov: Tensor, vessel_weight: float) -> Tensor:
     """Cross-entropy in which each vessel pixel counts ``vessel_weight`` times."""
     logits, vessels, fov = prepare(logits, vessels, fov)
     weight = logits.new_tensor(vessel_weight)
     loss = F.binary_cross_entropy_with_logits(logits, vessels, pos_weight=weight, reduction="none")
-    return fov_mean(loss, fov)
-
-
-def vessel_weight_from_prevalence(share: float) -> float:
-    """Weight that gives vessels and background the same say: a share of 0.1 weighs 9."""
-    if not 0 < share < 1:
-        raise ValueError(f"share: expected the vessels' share of the FOV, in (0, 1), got {share}")
-    return (1 - share) / share
-
-
-def bce_on_probabilities_loss(probability: Tensor, vessels: Tensor, fov: Tensor) -> Tensor:
-    """Cross-entropy for networks that end in a sigmoid; ``probability`` must lie in [0, 1].
-
-    Prefer `bce_loss`: in float32 a sigmoid rounds to 1 from logits of 17 on, and a mistake as
-    sure as that has no gradient left here. 1e-7 from 0 and 1 the logarithm is held.
-    """
-    probability, vessels, fov = prepare(probability, vessels, fov)
-    require_unit_range(probability, "probability", "pass the logits to bce_loss instead")
-    probability = probability.clamp(1e-7, 1 - 1e-7)
-    loss = -(vessels * probability.log() + (1 - vessels) * (1 - probability).log())
     return fov_mean(loss, fov)
 
 
@@ -86,12 +78,8 @@ def focal_loss(
 ) -> Tensor:
     """Focal loss (Lin et al., ICCV 2017): cross-entropy that fades where the network is right.
 
-    Parameters
-    ----------
-    gamma : float
-        How fast it fades; 0 is cross-entropy.
-    alpha : float
-        Weight of the vessels; the background has 1 - alpha. The defaults are the paper's.
+    ``gamma`` says how fast; 0 is cross-entropy. ``alpha`` is the weight of the vessels, and the
+    background has 1 - alpha. The defaults are the paper's.
     """
     logits, vessels, fov = prepare(logits, vessels, fov)
     bce = F.binary_cross_entropy_with_logits(logits, vessels, reduction="none")
@@ -114,12 +102,8 @@ def cldice_loss(
 ) -> Tensor:
     """Dice loss mixed with centreline Dice (Shit et al., CVPR 2021), which minds broken vessels.
 
-    Parameters
-    ----------
-    cldice_weight : float
-        0 is pure Dice, 1 is pure clDice.
-    iterations : int
-        Erosions of the soft skeleton: at least half the width, in pixels, of the widest vessel.
+    ``cldice_weight`` 0 is pure Dice. ``iterations`` are erosions of the soft skeleton: at least
+    half the width, in pixels, of the widest vessel.
     """
     logits, vessels, fov = prepare(logits, vessels, fov)
     probability, vessels = logits.sigmoid() * fov, vessels * fov
@@ -179,28 +163,20 @@ def prepare(logits: Tensor, vessels: Tensor, fov: Tensor) -> tuple[Tensor, Tenso
     if not logits.is_floating_point():
         raise TypeError(f"logits: expected the network's floating output, got {logits.dtype}")
     vessels, fov = vessels.float(), fov.float()
-    require_unit_range(vessels, "vessels", "divide a mask of 0/255 by 255")
-    require_unit_range(fov, "fov", "divide a mask of 0/255 by 255")
+    for name, values in {"vessels": vessels, "fov": fov}.items():
+        if not ((values >= 0) & (values <= 1)).all():  # nan fails, too
+            low, high = values.min().item(), values.max().item()
+            raise ValueError(
+                f"{name}: expected values in [0, 1], got {low:g} to {high:g}; divide 0/255 by 255"
+            )
     return logits.float(), vessels, fov
-
-
-def require_unit_range(values: Tensor, name: str, remedy: str) -> None:
-    """Raise unless all values lie in [0, 1]; nan does not."""
-    if not ((values >= 0) & (values <= 1)).all():
-        low, high = values.min().item(), values.max().item()
-        raise ValueError(f"{name}: expected values in [0, 1], got {low:g} to {high:g}; {remedy}")
-
-
-def bce_after_sigmoid_loss(logits: Tensor, vessels: Tensor, fov: Tensor) -> Tensor:
-    """`bce_on_probabilities_loss` for a network that gives logits."""
-    return bce_on_probabilities_loss(logits.float().sigmoid(), vessels, fov)
 
 
 # By the names of the notebooks' `loss` parameter; each takes logits, vessels, fov.
 LOSSES = {
     "bce": bce_loss,
     "weighted_bce": weighted_bce_loss,  # and a vessel_weight, which make_loss binds
-    "bce_on_probabilities": bce_after_sigmoid_loss,
+    "bce_on_probabilities": bce_on_probabilities_loss,
     "dice": dice_loss,
     "bce_dice": bce_dice_loss,
     "bce_squared_dice": bce_squared_dice_loss,
@@ -214,12 +190,16 @@ def make_loss(name: str, vessel_share: float | None = None) -> Callable:
     """The loss called ``name``: a function of (logits, vessels, fov).
 
     ``vessel_share``, the vessels' share of the training pixels inside the FOV, sets the weight of
-    "weighted_bce"; the others do without it.
+    "weighted_bce", which gives vessels and background the same say: a share of 0.1 weighs 9. The
+    others do without it.
     """
     if name not in LOSSES:
         raise ValueError(f"loss: unknown {name!r}; choose one of {', '.join(LOSSES)}")
     if name != "weighted_bce":
         return LOSSES[name]
-    if vessel_share is None:
-        raise ValueError("loss: weighted_bce needs vessel_share, the vessels' share of the FOV")
-    return partial(weighted_bce_loss, vessel_weight=vessel_weight_from_prevalence(vessel_share))
+    if vessel_share is None or not 0 < vessel_share < 1:
+        raise ValueError(
+            f"loss: weighted_bce needs vessel_share, the vessels' share of the FOV, in (0, 1); "
+            f"got {vessel_share}"
+        )
+    return partial(weighted_bce_loss, vessel_weight=(1 - vessel_share) / vessel_share)

@@ -4,20 +4,14 @@ Nobody in this file calls sigmoid: the losses want logits, and `predict` makes p
 Both networks take any height and width: they pad inside ``forward`` and crop back.
 """
 
-import hashlib
 import inspect
-import io
 import itertools
 import math
-import os
 from functools import partial
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-from retina_utils.images import atomic_path
 
 NORMS = {
     "batch": nn.BatchNorm2d,
@@ -28,14 +22,6 @@ ACTIVATIONS = {
     "relu": lambda: nn.ReLU(inplace=True),
     "leaky_relu": lambda: nn.LeakyReLU(inplace=True),
 }
-
-
-# The network that comes with the package; its card, pretrained.md, lies beside it.
-PRETRAINED = Path(__file__).with_name("weights") / "pretrained.pt"
-
-
-class CheckpointError(ValueError):
-    """A file of weights that cannot be used; the message says why and what to do."""
 
 
 class DoubleConv(nn.Sequential):
@@ -134,15 +120,8 @@ class UNet256(nn.Module):
     Eight levels shrink 256 pixels to one. As in the paper, the outermost and the innermost level
     have no normalisation (over a single pixel it would give 0), and the three innermost
     blocks on the way up drop half of their channels' values. Logits come out: no tanh.
-
-    Parameters
-    ----------
-    c_in : int
-        Channels of the photograph.
-    base_width : int
-        Channels of the finest level; the deepest five have eight times as many.
-        64 is the paper's: 54,407,809 parameters with one input channel.
-    norm : "batch", "instance" or "group"
+    ``base_width`` is the channels of the finest level, the deepest five have eight times as many;
+    the paper's 64 make 54,407,809 parameters with one input channel.
     """
 
     architecture = "unet256"
@@ -177,7 +156,7 @@ class UNet256(nn.Module):
         return self.head(x)[..., :height, :width]  # (N, 1, H, W) logits
 
 
-NETWORKS = {"unet": UNet, "unet256": UNet256}
+ARCHITECTURES = {"unet": UNet, "unet256": UNet256}
 
 
 def pick(argument: str, choices: dict, value: str):
@@ -207,7 +186,7 @@ def pad_to_multiple(image: torch.Tensor, multiple: int, at_least: int) -> torch.
 
 def build_model(architecture: str, settings: dict) -> nn.Module:
     """A new network, e.g. ``build_model("unet", {"widths": [16, 32, 64, 128]})``."""
-    network = pick("architecture", NETWORKS, architecture)
+    network = pick("architecture", ARCHITECTURES, architecture)
     known = list(inspect.signature(network).parameters)
     if unknown := [name for name in settings if name not in known]:
         raise ValueError(
@@ -235,22 +214,11 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def weights_digest(model: nn.Module) -> str:
-    """SHA-256 of the names and values of all weights, whatever file they lie in."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def level_table(model: nn.Module, height: int, width: int) -> list[dict]:
     """What each stage of the network puts out for a photograph of this size, in running order.
 
-    Returns
-    -------
-    rows : list of dict
-        ``stage`` ("down 1" is the finest), ``height``, ``width``, ``channels``, ``parameters``.
-        Nothing is computed: the shapes come from a copy without values.
+    Rows of ``stage`` ("down 1" is the finest), ``height``, ``width``, ``channels`` and
+    ``parameters``. Nothing is computed: the shapes come from a copy without values.
     """
     with torch.device("meta"):
         twin = build_model(model.architecture, model.settings)
@@ -269,114 +237,3 @@ def level_table(model: nn.Module, height: int, width: int) -> list[dict]:
         module.register_forward_hook(partial(record, stage))
     twin(image)
     return rows
-
-
-def receptive_field(model: UNet) -> int:
-    """Largest extent, in pixels, of the input that one output pixel of a UNet can depend on.
-
-    It counts convolutions and pooling; "instance" and "group" normalisation see the whole input.
-    """
-    halvings = len(model.settings["widths"]) - 1
-    extent = 1
-    for _ in range(halvings):  # back down the right arm: two 3x3 convolutions, then upsampling
-        extent = (extent + 4) // 2 + 1
-    extent += 4  # the bottom
-    for _ in range(halvings):  # back up the left arm: pooling, then two 3x3 convolutions
-        extent = 2 * extent + 4
-    return extent * model.fold
-
-
-def save_model(path: str | os.PathLike, model: nn.Module, **facts) -> None:
-    """Write the weights and all that is needed to rebuild the model, in one step.
-
-    ``facts`` (epoch, threshold, preparation, optimiser state, ...) may hold numbers, strings,
-    tensors and lists and dicts of them: what loads again without running code from the file.
-    A crash leaves the previous file as it was.
-    """
-    require_plain(facts, "facts")
-    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    network = {"architecture": model.architecture, "settings": model.settings}
-    with atomic_path(path) as unfinished:
-        torch.save(dict(**network, weights=weights, **facts), unfinished)
-
-
-def require_plain(value, where: str) -> None:
-    """Raise a TypeError if ``value`` holds anything that `load_model` would refuse to open."""
-    if isinstance(value, (dict, list, tuple)):
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            require_plain(item, f"{where}[{key!r}]")
-    elif type(value) not in (bool, int, float, str, type(None), torch.Tensor):
-        raise TypeError(
-            f"{where} is a {type(value).__name__}; a checkpoint holds numbers, strings, tensors, "
-            "lists and dicts: convert it first, e.g. with float() or str()"
-        )
-
-
-def load_model(path: str | os.PathLike, device: str = "cpu") -> tuple[nn.Module, dict]:
-    """The saved model, rebuilt and in evaluation mode, and the facts saved with it.
-
-    ``path`` may be "pretrained": the network in the package, trained on CHASE_DB1 01-10 and HRF
-    01-05. Its facts hold ``preparation``, ``threshold`` and a ``card`` with data, licences,
-    recipe, scores and limits.
-    """
-    path = PRETRAINED if str(path) == "pretrained" else path
-    facts = read_checkpoint(path)
-    try:
-        model = build_model(facts.pop("architecture"), facts.pop("settings"))
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: from another version of this code? {error}") from error
-    copy_weights(model, facts.pop("weights"), path)
-    return model.to(device).eval(), facts
-
-
-def load_weights(model: nn.Module, path: str | os.PathLike) -> dict:
-    """Load a checkpoint into a model that was built alike; returns the facts saved with it."""
-    facts = read_checkpoint(path)
-    saved = {"architecture": facts.pop("architecture"), **facts.pop("settings")}
-    built = {"architecture": model.architecture, **model.settings}
-    for name in [*saved, *built]:
-        if saved.get(name) != built.get(name):
-            raise CheckpointError(
-                f"{path}: the checkpoint holds {name} {saved.get(name)}, this model has "
-                f"{built.get(name)}; build the model alike, or let load_model(path) build it"
-            )
-    copy_weights(model, facts.pop("weights"), path)
-    return facts
-
-
-def read_checkpoint(path: str | os.PathLike) -> dict:
-    """The content of a checkpoint, on the CPU; runs no code from the file."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such checkpoint; train first (03_train), or check it")
-    data = Path(path).read_bytes()
-    try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and pickle raise a dozen kinds for a damaged file
-        raise CheckpointError(
-            f"{path}: not a checkpoint, or cut short ({len(data)} bytes); "
-            "copy or download it again, or train anew"
-        ) from error
-    if not isinstance(content, dict) or not {"architecture", "settings", "weights"} <= set(content):
-        found = list(content)[:3] if isinstance(content, dict) else type(content).__name__
-        raise CheckpointError(
-            f"{path}: expected architecture, settings and weights, found {found}; bare weights "
-            "can be turned into a checkpoint with model.load_state_dict(...) and save_model(...)"
-        )
-    return content
-
-
-def copy_weights(model: nn.Module, weights: dict, path: str | os.PathLike) -> None:
-    """Load the tensors, or say which ones differ and how."""
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    differing = [name for name in expected | found if expected.get(name) != found.get(name)]
-    if differing:
-        first = "; ".join(
-            f"{name}: file {found.get(name, 'absent')}, model {expected.get(name, 'absent')}"
-            for name in differing[:3]
-        )
-        raise CheckpointError(
-            f"{path}: {len(differing)} tensors of the file do not fit a {model.architecture} with "
-            f"{model.settings}: {first}. Use a checkpoint of this network, or train anew"
-        )
-    model.load_state_dict(weights)

@@ -1,133 +1,163 @@
-"""The pieces of the training loop that ``03_train`` puts together in the open.
+"""One epoch of training, and what surrounds it.
 
-Nothing here owns the loop: each function does one step of an epoch and gives back numbers.
+``03_train`` owns the loop: each function here does one step of it and gives back numbers.
 """
 
-import math
-import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader, Sampler
-from tqdm import tqdm as text_tqdm
-from tqdm.auto import tqdm
+from torch.utils.data import DataLoader
 
-from retina_utils import metrics
-from retina_utils.data import RetinaDataset
-from retina_utils.images import atomic_path
-from retina_utils.runs import is_quiet
+from retina_utils import RetinaError, metrics
+from retina_utils.augment import make_augment
+from retina_utils.checkpoint import Network, save_network
+from retina_utils.data import Pair
+from retina_utils.losses import make_loss
+from retina_utils.machine.compute import autocast, explain_memory, progress, seed_everything
+from retina_utils.machine.files import atomic_path
+from retina_utils.models import build_model, network_of
+from retina_utils.patches import Preparation, RetinaDataset, make_loader
 
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 SCHEDULES = ("cosine", "onecycle", "plateau", "constant")
+# Parameters of the notebooks that decide where things are kept and how fast they run, no result.
+ASIDE = ("data_dir", "outputs_dir", "run", "save_every", "resume", "workers")
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says why and what to change."""
+@dataclass
+class Training:
+    """A training and all that changes while it runs; :func:`assemble` makes it from a recipe."""
+
+    recipe: dict
+    preparation: Preparation
+    loader: DataLoader
+    model: nn.Module
+    loss: Loss
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    average: AveragedModel | None
+    history: list[dict] = field(default_factory=list)  # a row an epoch
+
+    @property
+    def kept(self) -> nn.Module:
+        """What is validated and saved: the running average of the weights, if there is one."""
+        return self.average.module if self.average else self.model
+
+    @property
+    def best(self) -> int:
+        """The epoch with the highest ``validation_dice``, the first of several."""
+        dice = [row.get("validation_dice", 0.0) for row in self.history]
+        return int(np.nan_to_num(dice, nan=-1).argmax()) + 1
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether ``patience`` epochs have brought nothing better; a patience of 0 never stops."""
+        patience = self.recipe["patience"]
+        return bool(self.history) and 0 < patience <= len(self.history) - self.best
+
+    def epochs_left(self) -> Iterator[int]:
+        """The epochs still to run, from 1 on; none after early stopping."""
+        while len(self.history) < self.recipe["epochs"] and not self.is_stopped:
+            epoch = len(self.history) + 1
+            self.loader.dataset.set_epoch(epoch)
+            yield epoch
+
+    @property
+    def rate(self) -> float:
+        """The learning rate now."""
+        return self.optimizer.param_groups[0]["lr"]
+
+    def network(self, **facts) -> Network:
+        """The network as it is after the last epoch, to be saved with what made it."""
+        return Network(self.kept, self.preparation, None, facts)
 
 
-# --- Before the first epoch ---------------------------------------------------------------------
+def assemble(recipe: dict, pairs: Sequence[Pair], device: torch.device) -> Training:
+    """Everything one training needs, from the parameters of 01, 02 and 03 by name.
 
-
-class EpochShuffle(Sampler):
-    """Another order of the dataset's items in every epoch, which follows from seed and epoch.
-
-    torch's own shuffling depends on all epochs before, and so would a resumed training.
+    The same recipe, photographs and device give the same weights, whoever calls: 03 and the
+    benchmark do.
     """
-
-    def __init__(self, dataset: RetinaDataset):
-        self.dataset = dataset
-
-    def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng([self.dataset.seed, self.dataset.epoch])
-        return iter(rng.permutation(len(self.dataset)).tolist())
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-
-def make_loader(
-    dataset: RetinaDataset, batch_size: int, shuffle: bool, workers: int = 0
-) -> DataLoader:
-    """Batches of a dataset, the same ones whatever the number of workers."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}: expected at least 1")
-    return DataLoader(
-        dataset,
-        batch_size=batch_size,
-        sampler=EpochShuffle(dataset) if shuffle else None,
-        num_workers=workers,
-        # A last batch of one has no spread for BatchNorm to measure; the others lose little.
-        drop_last=shuffle and len(dataset) > batch_size,
-        pin_memory=torch.cuda.is_available(),
+    seed_everything(recipe["seed"], recipe["threads"])
+    preparation = Preparation.of(recipe)
+    dataset = RetinaDataset(
+        pairs,
+        preparation,
+        patches_per_image=recipe["patches_per_image"],
+        vessel_share=recipe["vessel_share"],
+        augment=make_augment(recipe["augment"]),
+        seed=recipe["seed"],
+    )
+    model = build_model(*network_of(recipe, preparation.n_channels))
+    model = model.to(device, memory_format=torch.channels_last)
+    optimizer = make_optimizer(recipe, model)
+    return Training(
+        recipe=recipe,
+        preparation=preparation,
+        loader=make_loader(dataset, recipe["batch_size"], True, recipe["workers"]),
+        model=model,
+        loss=make_loss(recipe["loss"], dataset.vessel_prevalence()),
+        optimizer=optimizer,
+        scheduler=make_scheduler(recipe, optimizer),
+        average=make_average(model, recipe["ema"]),
     )
 
 
-def make_optimizer(
-    name: str, model: nn.Module, lr: float, weight_decay: float
-) -> torch.optim.Optimizer:
-    """AdamW or Adam over the model's parameters."""
+def make_optimizer(recipe: dict, model: nn.Module) -> torch.optim.Optimizer:
+    """AdamW or Adam over the model's parameters, by ``optimizer``, ``lr`` and ``weight_decay``."""
+    name = recipe["optimizer"]
     if name not in OPTIMIZERS:
         raise ValueError(f"optimizer={name!r}: expected one of {', '.join(OPTIMIZERS)}")
-    return OPTIMIZERS[name](model.parameters(), lr=float(lr), weight_decay=float(weight_decay))
+    options = {"lr": float(recipe["lr"]), "weight_decay": float(recipe["weight_decay"])}
+    return OPTIMIZERS[name](model.parameters(), **options)
 
 
 def make_scheduler(
-    name: str,
-    optimizer: torch.optim.Optimizer,
-    epochs: int,
-    schedule_patience: int,
-    patience: int,
+    recipe: dict, optimizer: torch.optim.Optimizer
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """The learning rate's course, one step an epoch.
+    """The learning rate's course, one step an epoch, by ``schedule``.
 
     "cosine" falls to a hundredth; "onecycle" rises from a tenth of the rate to all of it in the
     first sixth of the epochs and then falls to a thousandth (Smith and Topin, 2019), which allows
-    higher rates; "plateau" falls whenever validation stands still; "constant" stays.
+    higher rates; "plateau" falls to a fifth whenever validation stands still for
+    ``schedule_patience`` epochs; "constant" stays.
 
-    Parameters
-    ----------
-    epochs : int
-        Length of the course, for "cosine" and "onecycle".
-    schedule_patience : int
-        Epochs without improvement before "plateau" divides the rate by five.
-    patience : int
-        Epochs without improvement before early stopping (0 = never). It has to be the longer of
-        the two, or training stops before the rate ever drops.
+    Another name is refused, and a ``patience`` that would stop the training before "plateau" ever
+    lowers the rate.
     """
+    name, epochs = recipe["schedule"], max(recipe["epochs"], 1)
     if name not in SCHEDULES:
         raise ValueError(f"schedule={name!r}: expected one of {', '.join(SCHEDULES)}")
+    rate = optimizer.param_groups[0]["lr"]
+    schedulers = torch.optim.lr_scheduler
     if name == "cosine":
-        last = optimizer.param_groups[0]["lr"] / 100
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(epochs, 1), eta_min=last)
+        return schedulers.CosineAnnealingLR(optimizer, epochs, eta_min=rate / 100)
     if name == "onecycle":
-        return torch.optim.lr_scheduler.OneCycleLR(
+        return schedulers.OneCycleLR(
             optimizer,
-            optimizer.param_groups[0]["lr"],
-            total_steps=max(epochs, 1) + 1,
+            rate,
+            total_steps=epochs + 1,
             pct_start=0.15,
             div_factor=10,
             final_div_factor=100,
             cycle_momentum=False,
         )
     if name == "constant":
-        return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-    if patience and patience <= schedule_patience:
+        return schedulers.ConstantLR(optimizer, factor=1.0)
+    stop, wait = recipe["patience"], recipe["schedule_patience"]
+    if stop and stop <= wait:
         raise ValueError(
-            f"patience={patience} is not longer than schedule_patience={schedule_patience}: "
-            "training would stop before the learning rate ever dropped. "
-            f"Set patience to {2 * schedule_patience} or more."
+            f"patience={stop} is not longer than schedule_patience={wait}: training would stop "
+            f"before the learning rate ever dropped. Set patience to {2 * wait} or more."
         )
-    return torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimizer, factor=0.2, patience=schedule_patience
-    )
+    return schedulers.ReduceLROnPlateau(optimizer, factor=0.2, patience=wait)
 
 
 def make_average(model: nn.Module, decay: float) -> AveragedModel | None:
@@ -137,11 +167,6 @@ def make_average(model: nn.Module, decay: float) -> AveragedModel | None:
     more, so that it soon forgets the random start). It sits in the middle of where a high learning
     rate throws the weights about, as if that rate had been lowered already. BatchNorm's
     statistics are averaged with the weights.
-
-    Raises
-    ------
-    ValueError
-        For a ``decay`` outside [0, 1).
     """
     if not 0 <= decay < 1:
         raise ValueError(f"ema={decay}: expected 0 (no averaging) to below 1, such as 0.99")
@@ -160,86 +185,57 @@ def make_average(model: nn.Module, decay: float) -> AveragedModel | None:
     return AveragedModel(model, multi_avg_fn=follow, use_buffers=True)
 
 
-def bfloat16_pays(device: torch.device) -> bool:
-    """Whether this hardware multiplies bfloat16 faster than float32 (not merely at all)."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
-
-
-def autocast(device: torch.device, precision: str = "auto"):
-    """The context in which the network runs: bfloat16 where it pays, losses in float32 outside.
-
-    ``precision`` is "auto", "bfloat16" or "float32".
-    """
-    if precision not in ("auto", "bfloat16", "float32"):
-        raise ValueError(f"precision={precision!r}: expected auto, bfloat16 or float32")
-    wanted = bfloat16_pays(device) if precision == "auto" else precision == "bfloat16"
-    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
-
-
 # --- One epoch ----------------------------------------------------------------------------------
 
 
-def train_epoch(
-    model: nn.Module,
-    loader: DataLoader,
-    loss: Loss,
-    optimizer: torch.optim.Optimizer,
-    precision: str = "auto",
-    average: AveragedModel | None = None,
-) -> dict[str, float]:
-    """One pass over ``loader``; gives the mean ``train_loss`` per patch.
-
-    ``average`` follows the model after each step; see :func:`make_average`.
+def train_epoch(training: Training) -> dict[str, float]:
+    """One pass over the training patches; gives the mean ``train_loss`` per patch.
 
     Raises
     ------
-    TrainingError
+    RetinaError
         At the first loss that is not a finite number, before it reaches the weights, and when
         memory runs out, naming the parameters that save it.
     """
-    model.train()
+    model, loader = training.model.train(), training.loader
     device = next(model.parameters()).device
     total, count = 0.0, 0
     for number, batch in enumerate(progress(loader, "training")):
         image, vessels, fov = _to(device, batch)
         with explain_memory(image.shape):
-            with autocast(device, precision):
+            with autocast(device, training.recipe["precision"]):
                 logits = model(image)
-            value = loss(logits.float(), vessels, fov)
+            value = training.loss(logits.float(), vessels, fov)
             if not torch.isfinite(value):
-                raise TrainingError(
+                raise RetinaError(
                     f"The loss is {value.item()} at batch {number + 1} of {len(loader)}. The best "
                     "weights so far are kept. Try a lower lr, or precision = 'float32'."
                 )
-            optimizer.zero_grad(set_to_none=True)
+            training.optimizer.zero_grad(set_to_none=True)
             value.backward()
-            optimizer.step()
-            if average is not None:
-                average.update_parameters(model)
+            training.optimizer.step()
+            if training.average is not None:
+                training.average.update_parameters(model)
         total, count = total + value.item() * len(image), count + len(image)
     return {"train_loss": total / count}
 
 
 @torch.inference_mode()
-def validate(
-    model: nn.Module, loader: DataLoader, loss: Loss, precision: str = "auto"
-) -> dict[str, float]:
+def validate(training: Training, loader: DataLoader) -> dict[str, float]:
     """Loss and scores over the validation patches, pooled inside the FOV at threshold 0.5.
 
     Pixels that overlapping patches share count once for each patch, so these scores steer the
     training; the scores to report come from whole photographs in ``04_evaluate``.
     """
-    model.eval()
+    model = training.kept.eval()
     device = next(model.parameters()).device
     total, count, histograms = 0.0, 0, []
     for batch in progress(loader, "validation"):
         image, vessels, fov = _to(device, batch)
-        with explain_memory(image.shape), autocast(device, precision):
+        with explain_memory(image.shape), autocast(device, training.recipe["precision"]):
             logits = model(image).float()
-        total, count = total + loss(logits, vessels, fov).item() * len(image), count + len(image)
+        total += training.loss(logits, vessels, fov).item() * len(image)
+        count += len(image)
         if fov.any():
             arrays = (t.cpu().numpy().reshape(-1, t.shape[-1]) for t in (logits, vessels, fov))
             logits, vessels, fov = arrays
@@ -253,6 +249,16 @@ def validate(
     return row
 
 
+def finish_epoch(training: Training, row: dict[str, float]) -> bool:
+    """Move the learning rate on and keep the row; True if it is the best epoch so far."""
+    if isinstance(training.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        training.scheduler.step(row["validation_loss"])
+    else:
+        training.scheduler.step()
+    training.history.append(row)
+    return training.best == len(training.history)
+
+
 def collapse_warning(row: dict[str, float], vessel_share: float) -> str:
     """A plain sentence if nearly everything is called background, else an empty string."""
     if row["predicted_share"] >= 0.1 * vessel_share:
@@ -264,92 +270,13 @@ def collapse_warning(row: dict[str, float], vessel_share: float) -> str:
     )
 
 
-@dataclass
-class EarlyStopping:
-    """Remembers the best score and says when it is long past; ``patience`` 0 never stops."""
-
-    patience: int
-    best: float = -math.inf
-    waited: int = 0
-
-    def update(self, score: float) -> bool:
-        """Take one epoch's score (higher is better); True if it is the best so far."""
-        improved = score > self.best
-        self.best = score if improved else self.best
-        self.waited = 0 if improved else self.waited + 1
-        return improved
-
-    @property
-    def is_over(self) -> bool:
-        """Whether ``patience`` epochs have brought nothing better."""
-        return 0 < self.patience <= self.waited
-
-
-# --- Stopping and going on ------------------------------------------------------------------------
-
-
-def save_state(path: Path, recipe: dict, history: list[dict], stopping: EarlyStopping, **parts):
-    """Write all that the next epoch depends on; ``parts`` are model, optimizer and scheduler.
-
-    ``recipe`` is what the state belongs to: a state of another recipe is never resumed.
-    """
-    state = {"recipe": recipe, "history": history, "stopping": asdict(stopping)}
-    state |= {name: part.state_dict() for name, part in parts.items()}
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
-
-
-def resume_state(path: Path, recipe: dict, stopping: EarlyStopping, **parts) -> list[dict]:
-    """Put a saved state back into ``parts`` and give its history; [] if there is none to use."""
-    if not path.exists():
-        return []
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["recipe"] != recipe:
-        return []
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    vars(stopping).update(state["stopping"])
-    return state["history"]
-
-
-def step_schedule(scheduler: torch.optim.lr_scheduler.LRScheduler, validation_loss: float) -> None:
-    """Move the learning rate on; only a plateau schedule looks at the loss."""
-    if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-        scheduler.step(validation_loss)
-    else:
-        scheduler.step()
-
-
-# --- Small change ---------------------------------------------------------------------------------
-
-
-def progress(items: Iterable, label: str) -> Iterator:
-    """``items`` with a progress bar: in JupyterLab, in a terminal, nowhere if nobody watches.
-
-    A notebook that papermill runs has no terminal of its own; ``RETINA_TERMINAL`` names the one
-    it was started from, and the bar goes there instead of into the notebook.
-    """
-    terminal = os.environ.get("RETINA_TERMINAL")
-    if not terminal:
-        yield from tqdm(items, desc=label, leave=False, disable=is_quiet())
-        return
-    with open(terminal, "w") as file:
-        yield from text_tqdm(items, desc=label, leave=False, file=file, ncols=80)
-
-
-@contextmanager
-def explain_memory(shape: torch.Size) -> Iterator[None]:
-    """Turn running out of memory into a sentence that names the parameters which save it."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        # CUDA, MPS and the CPU allocator have only this word in common.
-        if isinstance(error, TrainingError) or "memory" not in str(error).lower():
-            raise
-        raise TrainingError(
-            f"Out of memory with a batch of shape {tuple(shape)}. Halve batch_size first, then "
-            "patch_size, then the network's widths."
-        ) from error
+def epoch_line(row: dict[str, float], is_best: bool) -> str:
+    """One epoch in one line of fixed width, with a star if it is the best so far."""
+    return (
+        f"epoch {row['epoch']:3d}   loss {row['train_loss']:.3f}   "
+        f"validation loss {row['validation_loss']:.3f}   "
+        f"Dice {row['validation_dice']:.3f}{' *' if is_best else ''}"
+    )
 
 
 def _to(device: torch.device, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
@@ -360,21 +287,61 @@ def _to(device: torch.device, batch: dict[str, torch.Tensor]) -> list[torch.Tens
     return [image.contiguous(memory_format=torch.channels_last), vessels, fov]
 
 
-def recipe_of(parameters: dict, data_manifest: dict, network: dict) -> dict:
-    """All that decides a training's result, to tell whether an interrupted one may go on.
+# --- Keeping, stopping and going on --------------------------------------------------------------
 
-    Where things are kept, how they are shown and how fast they run does not count.
+
+def save_weights(folder: Path, training: Training, is_best: bool, facts: dict) -> None:
+    """Keep the network after an epoch, if it is the best, each ``save_every``-th or the last one.
+
+    ``unet_best.pth`` and ``unet_epochXX.pth`` hold ``facts`` as well.
     """
-    aside = ("outputs_dir", "run", "save_every", "resume", "workers")
-    kept = {name: value for name, value in parameters.items() if name not in aside}
-    data = {key: data_manifest[key] for key in ("parameters", "files")}
-    return {"training": kept, "network": network, "data": data}
-
-
-def epoch_line(row: dict[str, float], is_best: bool) -> str:
-    """One epoch in one line of fixed width, with a star if it is the best so far."""
-    return (
-        f"epoch {row['epoch']:3d}   loss {row['train_loss']:.3f}   "
-        f"validation loss {row['validation_loss']:.3f}   "
-        f"Dice {row['validation_dice']:.3f}{' *' if is_best else ''}"
+    epoch, last, every = (
+        len(training.history),
+        *(training.recipe[k] for k in ("epochs", "save_every")),
     )
+    names = ["unet_best.pth"] * is_best
+    names += [f"unet_epoch{epoch:02d}.pth"] * (epoch % every == 0 or epoch == last)
+    for name in names:
+        save_network(folder / name, training.network(epoch=epoch, **facts))
+
+
+def forget_weights(folder: Path) -> None:
+    """Remove the weights of an earlier training, which would mix with those of a new one."""
+    for old in folder.glob("unet_epoch*.pth"):
+        old.unlink()
+
+
+def save_state(path: Path, training: Training, data: dict) -> None:
+    """Write all that the next epoch depends on.
+
+    ``data`` tells the photographs trained on: with the recipe it is what the state belongs to.
+    """
+    state = {"made_for": _made_for(training, data), "history": training.history}
+    state |= {name: part.state_dict() for name, part in _parts(training).items()}
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)
+
+
+def resume_state(path: Path, training: Training, data: dict) -> int:
+    """Put a saved state back; gives its number of epochs, 0 if there is none of this recipe."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if state.get("made_for") != _made_for(training, data):
+        return 0
+    for name, part in _parts(training).items():
+        part.load_state_dict(state[name])
+    training.history[:] = state["history"]
+    return len(training.history)
+
+
+def _made_for(training: Training, data: dict) -> dict:
+    """All that decides a training's result, to tell whether an interrupted one may go on."""
+    recipe = {name: value for name, value in training.recipe.items() if name not in ASIDE}
+    return {"recipe": recipe, "data": data}
+
+
+def _parts(training: Training) -> dict:
+    """What of a training has a state that torch can save, by name."""
+    names = ("model", "optimizer", "scheduler", "average")
+    return {name: part for name in names if (part := getattr(training, name)) is not None}

@@ -56,6 +56,13 @@ def few_threads():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def no_recorded_command(monkeypatch):
+    """A command run in this process records itself; the next test shall not find it."""
+    monkeypatch.setenv("RETINA_COMMAND", "")
+    monkeypatch.delenv("RETINA_COMMAND")
+
+
 def save(path, array, **options):
     """Write an array in the format its file name says."""
     path.parent.mkdir(parents=True, exist_ok=True)

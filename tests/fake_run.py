@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from retina_utils import data, images, metrics, runs
+from retina_utils import data, evaluate, images, metrics
+from retina_utils.machine import files, runs
 
 THRESHOLD = 0.4183  # between two steps of the slider
 PEOPLE = {"train": "aab", "validation": "cd", "test": "eefg"}
@@ -17,32 +18,31 @@ def write_fake_run(
     root, run = folder / "eyes", folder / "outputs" / name
     rng = np.random.default_rng(3)
     splits = {split: [] for split in PEOPLE}
-    rows, summary = [], {}
     for split, people in PEOPLE.items():
-        counted = []
         for i, person in enumerate(people):
-            pair = data.Pair(
-                split, f"{split}_{i}", person, *(root / split / f"{i}_{k}.png" for k in "ivfs")
-            )
-            counted.append(write_photograph(run, pair, size, rng))
-            rows.append({"split": split, "name": pair.name, "threshold": THRESHOLD})
-            rows[-1] |= metrics.evaluate(counted[-1], THRESHOLD)
-            splits[split].append(pair)
-        pooled = metrics.pool(counted)
-        spread = metrics.summarise([metrics.evaluate(h, THRESHOLD) for h in counted])
-        summary[split] = {"pooled": metrics.evaluate(pooled, THRESHOLD), **spread}
+            paths = (root / split / f"{i}_{kind}.png" for kind in "ivfs")
+            splits[split].append(data.Pair(split, f"{split}_{i}", person, *paths))
+            write_photograph(run, splits[split][-1], size, rng)
     data.write_splits(run / "splits.csv", data.Splits(**splits), root)
-    runs.write_csv(run / "metrics.csv", rows)
-    threshold = {"value": THRESHOLD, "chosen_on": "validation", "by": "dice"}
-    threshold["best_test"] = metrics.best_threshold(pooled)
-    protocol = {"pixels": "inside the FOV", "threshold": "highest pooled dice on validation"}
-    content = {"protocol": protocol, "threshold": threshold, "splits": summary}
-    runs.write_json(run / "metrics.json", content | {"second_observer": None})
+    measured = {split: evaluate.measure(run, pairs) for split, pairs in splits.items()}
+    rows = [row for found in measured.values() for row in found.rows(THRESHOLD)]
+    files.write_csv(run / "metrics.csv", rows)
+    best = metrics.best_threshold(measured["test"].histograms)
+    evaluate.Results(
+        protocol={
+            "data": root.name,
+            "counted": "inside the FOV",
+            "threshold": "highest pooled dice on validation",
+        },
+        threshold=evaluate.Threshold(THRESHOLD, "validation", "dice", best),
+        splits={split: found.scores(THRESHOLD) for split, found in measured.items()},
+        network={"weights": "", "sha256": "", "parameters": 1234, "trained_on": root.name},
+    ).write(run)
     settings = {"c_in": 1, "widths": [4, 8]}
-    runs.write_json(
+    files.write_json(
         run / "model.json", {"architecture": "unet", "settings": settings, "parameters": 1234}
     )
-    runs.write_csv(run / "history.csv", [history_row(epoch) for epoch in range(1, 5)])
+    files.write_csv(run / "history.csv", [history_row(epoch) for epoch in range(1, 5)])
     results = {"data": root.name, "synthetic": synthetic, "data_dir": root}
     runs.record(run, "01_data", {"seed": 5}, results, ["splits.csv"])
     runs.record(run, "02_model", {"seed": 5}, {}, ["model.json"])
@@ -51,7 +51,7 @@ def write_fake_run(
     return run
 
 
-def write_photograph(run: Path, pair: data.Pair, size: int, rng) -> metrics.Histogram:
+def write_photograph(run: Path, pair: data.Pair, size: int, rng) -> None:
     """Four files of one eye and a probability map that is right more often than not."""
     y, x = np.mgrid[:size, :size] / (size - 1) - 0.5
     fov = np.hypot(y, x) < 0.48
@@ -63,9 +63,7 @@ def write_photograph(run: Path, pair: data.Pair, size: int, rng) -> metrics.Hist
     for path, array in zip(pair[3:], (image, vessels, fov, second), strict=True):
         images.write_png(path, array)
     probability = np.clip(0.5 * vessels + rng.normal(0.25, 0.2, vessels.shape), 0, 1) * fov
-    path = run / "probability" / pair.split / f"{pair.name}.png"
-    images.write_probability(path, probability)
-    return metrics.histogram(images.read_probability(path), vessels, fov)
+    images.write_probability(evaluate.map_path(run, pair), probability)
 
 
 def history_row(epoch: int) -> dict:

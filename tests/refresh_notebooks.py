@@ -16,7 +16,7 @@ from PIL import Image
 from traitlets.config import Config
 
 from retina_utils import images
-from retina_utils.runs import NOTEBOOKS
+from retina_utils.machine.runs import NOTEBOOKS
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 

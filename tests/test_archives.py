@@ -10,8 +10,9 @@ from collections import namedtuple
 
 import pytest
 
-from retina_utils import archives
-from retina_utils.archives import SourceError, open_download
+from retina_utils import RetinaError
+from retina_utils.datasets import archives
+from retina_utils.datasets.archives import open_download
 
 FILES = {"b/one.txt": b"one" * 400, "b/two.txt": b"two" * 400, "three.txt": b"three"}
 
@@ -88,7 +89,7 @@ def test_hidden_files_are_not_part_of_a_download(tmp_path):
 @pytest.mark.parametrize("name", WRITE)
 def test_an_archive_cannot_write_outside_its_folder(tmp_path, name, bad):
     archive = WRITE[name](tmp_path / name, FILES | {bad: b"x"})
-    with pytest.raises(SourceError, match=r"1 problem.*\n.*evil\.txt' would be written outside"):
+    with pytest.raises(RetinaError, match=r"1 problem.*\n.*evil\.txt' would be written outside"):
         contents(archive)
     assert not list(tmp_path.rglob("evil.txt")) and not os.path.exists("/evil.txt")
 
@@ -97,7 +98,7 @@ def test_an_archive_cannot_write_outside_its_folder(tmp_path, name, bad):
 @pytest.mark.parametrize("name", ["x.tar", "x.tgz"])
 def test_links_and_devices_in_a_tar_file_are_refused(tmp_path, name, kind):
     archive = write_tar(tmp_path / name, FILES | {"link": b""}, {"link": (kind, "/etc/passwd")})
-    with pytest.raises(SourceError, match="'link' is a link or a device"):
+    with pytest.raises(RetinaError, match="'link' is a link or a device"):
         contents(archive)
 
 
@@ -107,7 +108,7 @@ def test_links_in_a_zip_file_are_refused(tmp_path):
         link = zipfile.ZipInfo("link")
         link.external_attr = (stat.S_IFLNK | 0o777) << 16
         file.writestr(link, "/etc/passwd")
-    with pytest.raises(SourceError, match="'link' is a link or a device"):
+    with pytest.raises(RetinaError, match="'link' is a link or a device"):
         contents(archive)
 
 
@@ -118,21 +119,21 @@ def test_a_truncated_archive_is_refused(tmp_path, name, share):
     archive = WRITE[name](tmp_path / name, {f"{k}.txt": rng_text[k:] for k in range(3)})
     data = archive.read_bytes()
     archive.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(SourceError, match=r"not a complete (zip|tar) file .*Download it again"):
+    with pytest.raises(RetinaError, match=r"not a complete (zip|tar) file .*Download it again"):
         contents(archive)
 
 
 def test_a_tar_file_cut_between_two_members_is_refused(tmp_path):
     archive = write_tar(tmp_path / "x.tar", {"a": bytes(512), "b": bytes(512)})
     archive.write_bytes(archive.read_bytes()[:1024])  # all of "a", nothing of "b"
-    with pytest.raises(SourceError, match=r"not a complete tar file .*end mark"):
+    with pytest.raises(RetinaError, match=r"not a complete tar file .*end mark"):
         contents(archive)
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tgz"])
 def test_a_web_page_saved_under_an_archives_name_is_refused(tmp_path, name):
     (tmp_path / name).write_text("<html>Please log in to download.</html>" * 20)
-    with pytest.raises(SourceError, match=r"not a complete (zip|tar) file"):
+    with pytest.raises(RetinaError, match=r"not a complete (zip|tar) file"):
         contents(tmp_path / name)
 
 
@@ -142,7 +143,7 @@ def test_an_encrypted_member_is_refused(tmp_path):
     data[6] |= 1  # the flag of the local header, and that of the directory
     data[data.index(b"PK\x01\x02") + 8] |= 1
     archive.write_bytes(data)
-    with pytest.raises(SourceError, match=r"not a complete zip file \(.*encrypted"):
+    with pytest.raises(RetinaError, match=r"not a complete zip file \(.*encrypted"):
         contents(archive)
 
 
@@ -152,12 +153,12 @@ def test_an_encrypted_member_is_refused(tmp_path):
 )
 def test_archives_of_other_kinds_have_to_be_unpacked_first(tmp_path, name, start):
     (tmp_path / name).write_bytes(start + bytes(100))
-    with pytest.raises(SourceError, match="Unpack it first, then give the folder"):
+    with pytest.raises(RetinaError, match="Unpack it first, then give the folder"):
         contents(tmp_path / name)
 
 
 def test_an_archive_larger_than_the_free_disk_is_refused(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")(10**9, 10**9, 1000)
     monkeypatch.setattr(archives.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(SourceError, match=r"unpacked it takes .* Set TMPDIR"):
+    with pytest.raises(RetinaError, match=r"unpacked it takes .* Set TMPDIR"):
         contents(write_zip(tmp_path / "x.zip"))

@@ -2,14 +2,18 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from PIL import Image
 
-from retina_utils import benchmark, data, metrics, models, sources
+from retina_utils import RetinaError, checkpoint, data, metrics, models
+from retina_utils.commands import benchmark, card, recipe
+from retina_utils.datasets import catalogue
+from retina_utils.machine import files
 
 ROOT = Path(__file__).parent.parent
 QUICK = ["-p", "epochs", "1", "-p", "patches_per_image", "1", "-p", "patch_size", "64"]
@@ -45,10 +49,11 @@ def world(tmp_path_factory):
 def finished(world, tmp_path_factory):
     """The whole command, once, in this process."""
     out = tmp_path_factory.mktemp("benchmark")
-    known = dict(sources.SOURCES)
+    known = dict(catalogue.SOURCES)
     entry = known["hrf"]
-    sources.SOURCES["one"] = entry._replace(title="ONE", fov_degrees=30)
-    sources.SOURCES["two"] = entry._replace(title="TWO", fov_degrees=60)
+    catalogue.SOURCES["one"] = entry._replace(title="ONE", fov_degrees=30)
+    catalogue.SOURCES["two"] = entry._replace(title="TWO", fov_degrees=60)
+    os.environ.pop("RETINA_COMMAND", None)  # of another command in this process
     try:
         command = ["one", "--data", str(world), "--out", str(out), "--folds", "2", "--jobs", "1"]
         command += ["--preset", "tiny", "--ship", str(out / "box" / "net.pt"), "--others", "two"]
@@ -56,15 +61,15 @@ def finished(world, tmp_path_factory):
         assert benchmark.main(command) == 0
         yield out, command
     finally:
-        sources.SOURCES.clear()
-        sources.SOURCES.update(known)
+        catalogue.SOURCES.clear()
+        catalogue.SOURCES.update(known)
 
 
 def test_no_person_is_in_two_folds_and_everybody_is_tested_once(world):
     pairs = benchmark.read_photographs(world / "one")
     folds = benchmark.folds_by_person(pairs, 3)
     assert sorted(person for fold in folds for person in fold) == sorted({p.person for p in pairs})
-    with pytest.raises(benchmark.BenchmarkError, match="expected 2 to 4 folds"):
+    with pytest.raises(RetinaError, match="expected 2 to 4 folds"):
         benchmark.folds_by_person(pairs, 5)
 
 
@@ -93,7 +98,9 @@ def test_the_table_comes_as_csv_json_and_markdown_with_what_made_it(finished):
     content = json.loads((out / "one" / "table.json").read_text())
     assert [row["dice"] for row in content["rows"]] == [float(row["dice"]) for row in rows]
     assert content["recipe"]["seed"] == 0 and content["recipe"]["epochs"] == 1
-    assert content["provenance"]["command"].startswith("python -m retina_utils.benchmark one")
+    assert content["provenance"]["command"].startswith(
+        "python -m retina_utils.commands.benchmark one"
+    )
     commits = {job["made"]["commit"] for job in content["jobs"].values()}
     assert commits == {content["provenance"]["commit"]}
     page = (out / "one" / "table.md").read_text()
@@ -102,18 +109,18 @@ def test_the_table_comes_as_csv_json_and_markdown_with_what_made_it(finished):
 
 
 def test_another_camera_is_shown_at_the_same_pixels_for_a_degree(world, finished):
-    recipe = {"fov_diameter": 100}
-    jobs = benchmark.plan(["one"], world, ["two"], recipe, 2, Path("x"))
-    assert jobs[-1].tests["two"][1] == 200
-    jobs = benchmark.plan(["two"], world, ["one"], recipe, 2, Path("x"))
-    assert jobs[-1].tests["one"][1] == 50
-    assert jobs[0].tests["two"][1] == 100
+    asked = {"fov_diameter": 100}
+    jobs = benchmark.plan(["one"], world, ["two"], asked, 2, Path("x"))
+    assert jobs[-1].tests["two"].fov_diameter == 200
+    jobs = benchmark.plan(["two"], world, ["one"], asked, 2, Path("x"))
+    assert jobs[-1].tests["one"].fov_diameter == 50
+    assert jobs[0].tests["two"].fov_diameter == 100
 
 
 def test_a_second_run_takes_what_is_done_and_another_recipe_does_not(finished, capsys, monkeypatch):
     _, command = finished
     asked = []
-    monkeypatch.setattr(benchmark, "run_job", lambda job: asked.append(job.name) or "done")
+    monkeypatch.setattr(benchmark, "run_job", lambda job, **_: asked.append(job.name) or "done")
     assert benchmark.main(command) == 0
     assert "3 of 3 trainings have their results already" in capsys.readouterr().out
     assert asked == []
@@ -123,13 +130,13 @@ def test_a_second_run_takes_what_is_done_and_another_recipe_does_not(finished, c
 
 def test_the_shipped_network_opens_with_its_card(finished):
     out, _ = finished
-    model, facts = models.load_model(out / "box" / "net.pt")
-    assert not model.training and 0 < facts["threshold"] < 1
-    assert facts["card"]["photographs"]["one"] == [f"one_{i}" for i in range(6)]
-    assert facts["card"]["threshold"] == "photographs held out of the folds"
-    assert data.Preparation(**facts["preparation"]).fov_diameter == 128
+    network = checkpoint.load_network(out / "box" / "net.pt")
+    assert not network.model.training and 0 < network.threshold < 1
+    assert network.card["photographs"]["one"] == [f"one_{i}" for i in range(6)]
+    assert network.card["threshold"] == "photographs held out of the folds"
+    assert network.preparation.fov_diameter == 128
     page = (out / "box" / "net.md").read_text()
-    for part in ("CC BY 4.0", "ONE, 2-fold", f"{facts['threshold']:.3f}", "not a medical device"):
+    for part in ("CC BY 4.0", "ONE, 2-fold", f"{network.threshold:.3f}", "not a medical device"):
         assert part in page
 
 
@@ -138,19 +145,23 @@ def test_a_network_without_folds_is_shipped_with_the_scores_there_are(finished, 
     again = [*command, "--folds", "0"]
     again[again.index("--ship") + 1] = str(out / "box" / "alone.pt")
     assert benchmark.main(again) == 0
-    _, facts = models.load_model(out / "box" / "alone.pt")
-    assert facts["card"]["threshold"] == "its training photographs"
-    assert facts["card"]["scores"][0]["trained_on"] == "ONE, 2-fold"
+    facts = checkpoint.load_network(out / "box" / "alone.pt").card
+    assert facts["threshold"] == "its training photographs"
+    assert facts["scores"][0]["trained_on"] == "ONE, 2-fold"
 
 
 def test_the_network_in_the_box_is_small_and_says_what_it_saw():
-    model, facts = models.load_model("pretrained")
-    assert models.PRETRAINED.stat().st_size <= 2_000_000
-    assert models.count_parameters(model) <= 500_000
-    assert len(facts["card"]["photographs"]["chase_db1"]) == 20
-    assert len(facts["card"]["photographs"]["hrf"]) == 15
-    page = models.PRETRAINED.with_suffix(".md").read_text(encoding="utf-8")
-    assert f"{facts['threshold']:.3f}" in page and facts["card"]["made"]["command"] in page
+    network = checkpoint.load_network("pretrained")
+    assert checkpoint.PRETRAINED.stat().st_size <= 2_000_000
+    assert models.count_parameters(network.model) <= 500_000
+    assert len(network.card["photographs"]["chase_db1"]) == 20
+    assert len(network.card["photographs"]["hrf"]) == 15
+    page = checkpoint.PRETRAINED.with_suffix(".md").read_text(encoding="utf-8")
+    assert f"{network.threshold:.3f}" in page and network.card["made"]["command"] in page
+    anew = card.card_page(network, checkpoint.PRETRAINED)
+    assert "# The network in the box\n" in anew and "It has seen two cameras" in anew
+    tables = [[row for row in text.splitlines() if row[:1] == "|"] for text in (page, anew)]
+    assert tables[0] == tables[1]
 
 
 def test_counts_of_several_networks_are_summed_each_at_its_own_threshold():
@@ -160,8 +171,7 @@ def test_counts_of_several_networks_are_summed_each_at_its_own_threshold():
         return metrics.histogram(probability, vessels, np.ones_like(vessels))
 
     # Each network separates perfectly, at thresholds that are wrong for the other.
-    tests = [({"a": drawn(0.1, 0.3)}, 0.2), ({"b": drawn(0.6, 0.9)}, 0.8)]
-    row = benchmark.table_row("x", "y", tests)
+    row = benchmark.network_row("x", "y", [drawn(0.1, 0.3), drawn(0.6, 0.9)], [0.2, 0.8])
     assert row["dice"] == 1.0 and row["photographs"] == 2
     assert row["best_dice"] < 1.0 and row["auc"] < 1.0
     assert row["threshold"] == "0.20 to 0.80"
@@ -174,29 +184,28 @@ def test_the_threshold_weighs_photographs_alike():
     small = vessels[:, 95:105]
     small = metrics.histogram(np.where(small, 0.5, 0.1), small, np.ones_like(small))
     # Above 0.6 the large one is right and the small one blind; at 0.5 the small one is right.
-    assert 0.1 < benchmark.best_threshold([large, small, small]) <= 0.5
+    assert 0.1 < metrics.best_threshold([large, small, small], weigh="photographs") <= 0.5
 
 
 def test_training_again_gives_the_same_weights(world):
-    recipe = benchmark.read_recipe(
-        ROOT / "notebooks", "tiny", [tuple(QUICK[i + 1 : i + 3]) for i in range(0, len(QUICK), 3)]
-    )
+    changes = [tuple(QUICK[i + 1 : i + 3]) for i in range(0, len(QUICK), 3)]
+    asked = recipe.read_recipe(ROOT / "notebooks", "tiny", changes)
+    asked |= {"ema": 0.9, "augment": "cameras", "schedule": "onecycle", "epochs": 2}
     pairs = benchmark.read_photographs(world / "two")
-    recipe |= {"ema": 0.9, "augment": "cameras", "schedule": "onecycle", "epochs": 2}
-    first, again = (
-        benchmark.fit(pairs, recipe, torch.device("cpu"))[0].state_dict() for _ in range(2)
-    )
-    assert all(torch.equal(first[name], again[name]) for name in first)
+    job = benchmark.Job("again", {"two": pairs}, {}, asked, Path("x"))
+    first, again = (benchmark.train_all(job, asked).network() for _ in range(2))
+    assert first.sha256 == again.sha256
 
 
 def test_the_recipe_says_what_is_done_and_a_set_without_its_own_takes_that_of_the_box():
     notebooks = ROOT / "notebooks"
-    recipe = benchmark.read_recipe(notebooks, "tiny", [("schedule", "plateau")])
-    assert recipe["schedule"] == "cosine"  # there is no validation loss to stand still
+    asked = recipe.read_recipe(notebooks, "tiny", [("schedule", "plateau"), ("patience", "3")])
+    # There is no validation loss to stand still.
+    assert asked["schedule"] == "cosine" and asked["patience"] == 0
     presets = notebooks / "presets"
-    assert benchmark.preset_of(["hrf"], presets) == "hrf"
-    assert benchmark.preset_of(["drive"], presets) == "pretrained"
-    assert benchmark.preset_of(["chase_db1", "hrf"], presets) == "pretrained"
+    assert recipe.preset_of(["hrf"], presets) == "hrf"
+    assert recipe.preset_of(["drive"], presets) == "pretrained"
+    assert recipe.preset_of(["chase_db1", "hrf"], presets) == "pretrained"
 
 
 def test_what_is_missing_is_said(tmp_path, capsys):
@@ -204,3 +213,125 @@ def test_what_is_missing_is_said(tmp_path, capsys):
     assert "make import-data DATASET=drive" in capsys.readouterr().err
     assert benchmark.main(["drive", "--preset", "tiny", "-p", "epoch", "3"]) == 2
     assert "Did you mean epochs?" in capsys.readouterr().err
+
+
+@pytest.fixture
+def mine(world, tmp_path):
+    """A data set of one's own, called ``mine``, beside an imported one, and the command for it."""
+    shutil.copytree(world / "one", tmp_path / "data" / "mine")
+    shutil.copytree(world / "two", tmp_path / "data" / "hrf")
+    command = ["mine", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    command += ["--notebooks", str(ROOT / "notebooks"), "--preset", "tiny", "--jobs", "1", *QUICK]
+    return tmp_path, [*command, "--folds", "2"]
+
+
+def test_photographs_of_ones_own_are_trained_on_compared_and_passed_on(mine):
+    folder, command = mine
+    assert benchmark.main([*command, "--ship", str(folder / "mine.pt")]) == 0
+    content = json.loads((folder / "out" / "mine" / "table.json").read_text())
+    tested = [row["tested_on"] for row in content["rows"]]
+    assert tested == ["mine", "mine", "HRF (High-Resolution Fundus)"]
+    assert "not known how many degrees the photographs of mine show" in content["protocol"]
+    facts = checkpoint.load_network(folder / "mine.pt").card
+    assert facts["licences"] == ["mine, 6 photographs: your own photographs, licence not stated."]
+    page = (folder / "mine.md").read_text()
+    assert facts["licences"][0] in page and 'load_network("mine.pt")' in page
+    assert "in the box" not in page and "two cameras" not in page and "not a medical" in page
+
+
+def test_several_data_sets_are_trained_on_together_and_tested_each(mine):
+    folder, command = mine
+    assert benchmark.main([command[0], "hrf", *command[1:], "--ship", str(folder / "n.pt")]) == 0
+    content = json.loads((folder / "out" / "mine+hrf" / "table.json").read_text())
+    where = "mine + HRF (High-Resolution Fundus), 2-fold"
+    assert [row["trained_on"] for row in content["rows"]] == [where, "second human observer", where]
+    assert "degrees" not in content["protocol"]
+    assert set(checkpoint.load_network(folder / "n.pt").card["photographs"]) == {"mine", "hrf"}
+
+
+def test_where_the_angles_are_known_nothing_is_said_of_them(finished):
+    out, _ = finished
+    assert "degrees" not in (out / "one" / "table.md").read_text()
+
+
+def test_a_training_that_there_is_not_is_refused_by_name(mine, capsys):
+    folder, command = mine
+    assert benchmark.main([*command, "--only", "fold_1", "typo"]) == 2
+    said = capsys.readouterr().err
+    assert "--only typo: no such training. Expected some of fold_1, fold_2, all" in said
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "asked, words",
+    [
+        (["--preset", "moon"], "PRESET=moon: no such preset"),
+        (["--ship", "FOLDER/file/net.pt"], "cannot be written"),
+        (["--ship", "FOLDER"], "expected a file ending in .pt"),
+        (["--ship", "FOLDER/card.md"], "expected a file ending in .pt"),
+        (["--out", "FOLDER/file/out"], "cannot be written"),
+        (["--others", "mine"], "mine is named twice"),
+        (["--others", "moon"], "no such data set"),
+        (["--jobs", "-1"], "--jobs -1: expected"),
+        (["--folds", "9"], "9 folds of 4 people"),
+        (["-p", "loss", "luck"], "recipe: loss: unknown 'luck'"),
+        (["-p", "augment", "luck"], "recipe: augment"),
+        (["-p", "optimizer", "luck"], "recipe: optimizer"),
+        (["-p", "precision", "luck"], "recipe: precision"),
+        (["-p", "device", "luck"], "recipe: device"),
+        (["-p", "widths", "[]"], "recipe: "),
+    ],
+)
+def test_what_cannot_end_well_is_refused_before_any_training(
+    mine, capsys, monkeypatch, asked, words
+):
+    folder, command = mine
+    (folder / "file").write_text("a file where a folder should be")
+    trained = []
+    monkeypatch.setattr(benchmark, "run_job", lambda job, **_: trained.append(job) or "")
+    asked = [word.replace("FOLDER", str(folder)) for word in asked]
+    assert benchmark.main([*command, *asked]) == 2
+    assert words in capsys.readouterr().err
+    assert not trained
+
+
+def test_a_corrected_file_makes_the_trainings_it_takes_part_in_anew(mine, monkeypatch):
+    folder, command = mine
+    assert benchmark.main(command) == 0
+    trained = []
+    monkeypatch.setattr(benchmark, "run_job", lambda job, **_: trained.append(job.name) or "")
+    for part, expected in {
+        "hrf/test/images": ["all"],
+        "hrf/test/masks": ["all"],
+        "mine/test/second": ["fold 1", "fold 2", "all"],
+    }.items():
+        path = min((folder / "data" / part).glob("*.png"))
+        before = path.read_bytes()
+        array = np.array(Image.open(path))
+        array[array.shape[0] // 2, array.shape[1] // 2] = 255 - array[0, 0]
+        Image.fromarray(array).save(path)
+        benchmark.main(command)
+        assert trained == expected
+        path.write_bytes(before)  # as it was, though written later
+        trained.clear()
+        assert benchmark.main(command) == 0 and trained == []
+
+
+def test_every_file_is_read_once_for_all_fingerprints(mine, monkeypatch):
+    folder, _ = mine
+    read = []
+    sha256 = files.sha256
+    monkeypatch.setattr(files, "sha256", lambda path: read.append(path) or sha256(path))
+    asked = {"fov_diameter": 100}
+    jobs = benchmark.plan(["mine"], folder / "data", ["hrf"], asked, 2, folder)
+    first = [job.fingerprint for job in jobs]
+    assert len(read) == len(set(read)) == 6 * 3 + 3 * 2
+    assert [job.fingerprint for job in jobs] == first and len(read) == 24
+    assert len(set(first)) == 3
+
+
+def test_a_single_photograph_has_no_spread_and_its_table_can_be_shown():
+    row = benchmark.table_row("x", "y", [{"tp": 1, "fp": 1, "fn": 0, "tn": 2}])
+    for spread in (row["dice_sd"], None):  # null, once it has been through JSON
+        page = card.render("table.md.j2", rows=[row | {"dice_sd": spread}], protocol="How.")
+        assert "| 0.667 ± – |" in page

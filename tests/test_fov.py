@@ -1,16 +1,14 @@
 """Finding the field of view on drawn discs, and bringing photographs to one scale and back."""
 
 import io
-import time
 
 import numpy as np
 import pytest
 from PIL import Image
 from scipy import ndimage
-from skimage.transform import downscale_local_mean
 
-from retina_utils.fov import Frame, find_fov, frame_of
-from retina_utils.synth import draw_fundus
+from retina_utils.datasets.synthetic import draw_fundus
+from retina_utils.fov import find_fov
 
 
 def circle(height=480, width=500, radius=210, cy=240, cx=250):
@@ -213,14 +211,11 @@ def test_very_small_photographs_work(size):
     assert iou(find_fov(photograph(disc)), disc) > 0.9
 
 
-def test_a_large_photograph_takes_little_time_and_keeps_a_fine_edge():
+def test_a_large_photograph_keeps_a_fine_edge():
     disc = circle(2336, 3504, 1630, 1168, 1757)
     image = np.zeros((*disc.shape, 3), np.uint8)
     image[disc] = (170, 70, 30)
-    start = time.process_time()
-    found = find_fov(image)
-    assert time.process_time() - start < 2  # 0.3 s on an idle core
-    assert iou(found, disc) > 0.995
+    assert iou(find_fov(image), disc) > 0.995
 
 
 def test_a_black_image_is_refused():
@@ -240,81 +235,3 @@ def test_anything_but_bytes_is_refused():
 
 
 # --- Frames ------------------------------------------------------------------------------------
-
-
-def vessels_on(disc):
-    """Curved lines 4 to 9 pixels wide, as (H, W) bool."""
-    y, x = np.ogrid[: disc.shape[0], : disc.shape[1]]
-    lines = [np.abs(y - c - 30 * np.sin(x / 60)) < w for c, w in ((90, 2), (200, 3), (330, 4.5))]
-    return disc & (lines[0] | lines[1] | lines[2] | (np.abs(x - y) < 3))
-
-
-def test_the_native_frame_only_crops():
-    disc = circle()
-    frame = frame_of(disc)
-    image = photograph(disc)
-    assert frame == Frame((480, 500), (30, 450), (40, 460), (420, 420))
-    np.testing.assert_array_equal(frame.view(image), image[30:450, 40:460])
-    vessels = vessels_on(disc)
-    np.testing.assert_array_equal(frame.restore(frame.view(vessels).astype(np.float32)), vessels)
-
-
-def test_the_diameter_is_the_larger_side_of_a_disc_cut_off_at_the_top_and_bottom():
-    frame = frame_of(circle(height=300, radius=220, cy=150), diameter=220)
-    assert frame.size == (150, 220)
-    assert frame.view(np.zeros((300, 500, 3), np.uint8)).shape == (150, 220, 3)
-
-
-@pytest.mark.parametrize("diameter", [250, 300, 389, 600, 1000])
-def test_resampling_keeps_the_area_of_the_vessels(diameter):
-    disc = circle()
-    vessels, frame = vessels_on(disc), frame_of(disc, diameter)
-    view = frame.view(vessels)
-    assert view.dtype == bool and view.shape == (diameter, diameter)
-    assert view.mean() == pytest.approx(vessels[30:450, 40:460].mean(), rel=0.04)
-
-
-@pytest.mark.parametrize(("diameter", "least"), [(300, 0.95), (389, 0.97), (600, 0.99)])
-def test_a_perfect_vessel_map_survives_the_way_there_and_back(diameter, least):
-    disc = circle()
-    vessels, frame = vessels_on(disc), frame_of(disc, diameter)
-    restored = frame.restore(frame.view(vessels).astype(np.float32)) >= 0.5
-    dice = 2 * (restored & vessels).sum() / (restored.sum() + vessels.sum())
-    assert dice > least
-
-
-def test_a_bool_map_is_averaged_over_area_as_scikit_image_does_it():
-    vessels = np.random.default_rng(0).random((90, 120)) < 0.4
-    frame = Frame((90, 120), (0, 90), (0, 120), (30, 40))
-    np.testing.assert_array_equal(frame.view(vessels), downscale_local_mean(vessels, (3, 3)) >= 0.5)
-
-
-def test_a_photograph_is_anti_aliased_when_it_shrinks():
-    stripes = np.zeros((400, 400), np.uint8)
-    stripes[::2] = 200  # one pixel wide: picking single pixels would give 0 or 200
-    view = Frame((400, 400), (0, 400), (0, 400), (130, 130)).view(stripes)
-    assert np.abs(view[2:-2].astype(int) - 100).max() < 15
-
-
-def test_what_is_restored_stays_a_probability_and_is_zero_outside_the_crop():
-    frame = frame_of(circle(), diameter=97)
-    probability = np.random.default_rng(0).integers(0, 2, (97, 97)).astype(np.float64)
-    restored = frame.restore(probability)
-    assert restored.dtype == np.float32 and restored.shape == (480, 500)
-    assert restored.min() == 0 and restored.max() == 1
-    restored[30:450, 40:460] = 0
-    assert not restored.any()
-
-
-def test_frames_refuse_what_does_not_fit():
-    frame = frame_of(circle(), diameter=100)
-    with pytest.raises(ValueError, match="frame's photograph"):
-        frame.view(np.zeros((10, 10), bool))
-    with pytest.raises(TypeError, match="float32"):
-        frame.view(np.zeros((480, 500), np.float32))
-    with pytest.raises(ValueError, match=r"\(100, 100\)"):
-        frame.restore(np.zeros((480, 500), np.float32))
-    with pytest.raises(ValueError, match="at least one True"):
-        frame_of(np.zeros((5, 5), bool))
-    with pytest.raises(ValueError, match="-1"):
-        frame_of(circle(), diameter=-1)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from retina_utils import images
 from retina_utils.images import ImageError, read_binary, read_photograph, write_png
+from retina_utils.machine.files import atomic_path
 
 RNG = np.random.default_rng(0)
 PHOTOGRAPH = RNG.integers(0, 256, (20, 30, 3)).astype(np.uint8)
@@ -153,7 +154,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     before = path.read_bytes()
     with pytest.raises(TypeError, match="got float64"):
         write_png(path, np.zeros((2, 2)))
-    with pytest.raises(RuntimeError), images.atomic_path(path) as temporary:
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
         temporary.write_text("half")
         raise RuntimeError
     assert path.read_bytes() == before

@@ -161,16 +161,6 @@ def test_masks_of_255_and_decisions_in_place_of_logits_are_refused(batch):
         losses.dice_loss(logits > 0, vessels, fov)
 
 
-def test_bce_on_probabilities_refuses_logits_and_nan(batch):
-    logits, vessels, fov = batch
-    with pytest.raises(
-        ValueError, match=r"probability: expected values .* pass the logits to bce_l"
-    ):
-        losses.bce_on_probabilities_loss(logits, vessels, fov)
-    with pytest.raises(ValueError, match="got nan"):
-        losses.bce_on_probabilities_loss(logits * torch.nan, vessels, fov)
-
-
 def test_a_sure_mistake_keeps_its_gradient_on_logits_and_loses_it_on_probabilities():
     vessels, fov = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
     gradients = {}
@@ -204,11 +194,12 @@ def test_cldice_minds_a_gap_in_a_thin_vessel_that_dice_hardly_sees():
     assert loss(broken, 1) > loss(shaved, 1) + 0.1
 
 
-def test_the_weight_from_prevalence_balances_the_classes():
-    assert losses.vessel_weight_from_prevalence(0.1) == pytest.approx(9)
+def test_the_weight_from_prevalence_balances_the_classes(batch):
+    expected = losses.weighted_bce_loss(*batch, vessel_weight=9)
+    assert losses.make_loss("weighted_bce", 0.1)(*batch) == pytest.approx(expected)
     for share in (0, 1, -0.1, 10, float("nan")):
-        with pytest.raises(ValueError, match="share"):
-            losses.vessel_weight_from_prevalence(share)
+        with pytest.raises(ValueError, match="vessel_share"):
+            losses.make_loss("weighted_bce", share)
 
 
 def test_make_loss_lists_the_known_names_and_asks_for_what_it_needs():

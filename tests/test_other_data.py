@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT, TINY
 from scipy import ndimage
 
-from retina_utils import series
+from retina_utils.commands import series
 from retina_utils.images import read_binary, write_png
 
 # split -> photographs of data/tiny: as many as no other list in the notebooks is long

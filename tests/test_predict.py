@@ -5,11 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from retina_utils.data import Preparation
+from retina_utils.checkpoint import Network, load_network
+from retina_utils.machine.compute import OutOfMemory
 from retina_utils.metrics import histogram, roc_auc
 from retina_utils.models import UNet
+from retina_utils.patches import Preparation
 from retina_utils.predict import patch_weight, predict_image
-from retina_utils.train import TrainingError
 
 
 class Pixelwise(nn.Module):
@@ -32,6 +33,10 @@ class Edgy(Pixelwise):
         return logits
 
 
+def net(model, **preparation):
+    return Network(model, Preparation(**preparation))
+
+
 def photograph(height, width, seed=0):
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
     return image, np.ones((height, width), bool)
@@ -40,7 +45,7 @@ def photograph(height, width, seed=0):
 @pytest.mark.parametrize("shape", [(100, 90), (256, 256), (300, 411)])
 def test_a_pixelwise_network_leaves_no_seam(shape):
     image, fov = photograph(*shape)
-    found = predict_image(Pixelwise(), image, fov, precision="float32")
+    found = predict_image(net(Pixelwise()), image, fov, precision="float32")
     green = image[..., 1] / 255
     expected = 1 / (1 + np.exp((green - green.mean()) / green.std()))
     assert found.shape == shape and found.dtype == np.float32
@@ -49,34 +54,32 @@ def test_a_pixelwise_network_leaves_no_seam(shape):
 
 def test_patch_borders_count_less_than_middles():
     image, fov = photograph(400, 400)
-    preparation = Preparation(patch_size=128, stride=64)
-    right = predict_image(Pixelwise(), image, fov, preparation)
-    found = predict_image(Edgy(), image, fov, preparation)
+    right, found = (
+        predict_image(net(model, patch_size=128, stride=64), image, fov)
+        for model in (Pixelwise(), Edgy())
+    )
     inner = np.abs(found - right)[100:300, 100:300]
     assert inner.max() < 0.15  # a plain mean would be off by up to a half
     assert patch_weight(128).min() > 0
 
 
 def test_nothing_is_predicted_outside_the_fov(sample):
-    found = predict_image(UNet(widths=(4, 8)), sample.image, sample.fov)
+    found = predict_image(net(UNet(widths=(4, 8))), sample.image, sample.fov)
     assert found.shape == sample.fov.shape
     assert not found[~sample.fov].any() and found[sample.fov].any()
     assert found.min() >= 0 and found.max() <= 1
 
 
 def test_a_missing_fov_is_found(sample):
-    given = predict_image(Pixelwise(), sample.image, sample.fov)
-    found = predict_image(Pixelwise(), sample.image)
+    given = predict_image(net(Pixelwise()), sample.image, sample.fov)
+    found = predict_image(net(Pixelwise()), sample.image)
     assert np.abs(given - found)[sample.fov].mean() < 0.02
 
 
 def test_batch_size_changes_nothing(sample):
-    model = UNet(widths=(4, 8)).eval()
-    preparation = Preparation(patch_size=64, stride=32)
+    network = net(UNet(widths=(4, 8)).eval(), patch_size=64, stride=32)
     maps = [
-        predict_image(
-            model, sample.image, sample.fov, preparation, batch_size=n, precision="float32"
-        )
+        predict_image(network, sample.image, sample.fov, batch_size=n, precision="float32")
         for n in (1, 16)
     ]
     assert np.abs(maps[0] - maps[1]).max() < 1e-5
@@ -86,17 +89,17 @@ def test_flips_make_the_prediction_follow_a_flipped_photograph(sample):
     torch.manual_seed(0)
     model = UNet(widths=(4, 8))
     nn.init.normal_(model.head.weight)  # an untrained head says nearly the same everywhere
-    options = {"flips": True, "precision": "float32", "preparation": Preparation(fov_diameter=128)}
-    straight = predict_image(model, sample.image, sample.fov, **options)
-    mirrored = predict_image(model, sample.image[:, ::-1], sample.fov[:, ::-1], **options)
+    network, options = net(model, fov_diameter=128), {"flips": True, "precision": "float32"}
+    straight = predict_image(network, sample.image, sample.fov, **options)
+    mirrored = predict_image(network, sample.image[:, ::-1], sample.fov[:, ::-1], **options)
     assert np.abs(straight - mirrored[:, ::-1]).mean() < 2e-3
-    plain = predict_image(model, sample.image, sample.fov, Preparation(fov_diameter=128))
+    plain = predict_image(network, sample.image, sample.fov)
     assert np.abs(straight - plain).max() > 1e-3
 
 
 @pytest.mark.parametrize("diameter", [0, 160, 500])
 def test_the_map_comes_back_at_native_size_and_in_place(sample, diameter):
-    found = predict_image(Pixelwise(), sample.image, sample.fov, Preparation(fov_diameter=diameter))
+    found = predict_image(net(Pixelwise(), fov_diameter=diameter), sample.image, sample.fov)
     # Dark pixels are likelier vessels: the map has to lie on the photograph it came from.
     assert roc_auc(histogram(found, sample.vessels, sample.fov)) > 0.6
 
@@ -110,24 +113,36 @@ def test_where_memory_runs_out_half_as_many_patches_are_taken_at_a_time(sample):
                 raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
             return super().forward(image)
 
-    fine = Preparation(patch_size=64, stride=32)
-    expected = predict_image(Pixelwise(), sample.image, sample.fov, fine)
-    greedy = Greedy()
-    found = predict_image(greedy, sample.image, sample.fov, fine, batch_size=8)
+    fine = {"patch_size": 64, "stride": 32}
+    expected = predict_image(net(Pixelwise(), **fine), sample.image, sample.fov)
+    greedy = net(Greedy(), **fine)
+    found = predict_image(greedy, sample.image, sample.fov, batch_size=8)
     assert np.array_equal(found, expected)
-    greedy.holds = 0
-    with pytest.raises(TrainingError, match="Out of memory"):
-        predict_image(greedy, sample.image, sample.fov, fine)
+    greedy.model.holds = 0
+    with pytest.raises(OutOfMemory, match="Out of memory"):
+        predict_image(greedy, sample.image, sample.fov)
 
 
 def test_training_mode_is_given_back(sample):
     model = UNet(widths=(4, 8)).train()
-    predict_image(model, sample.image, sample.fov)
+    predict_image(net(model), sample.image, sample.fov)
     assert model.training
 
 
 def test_wrong_arrays_are_refused(sample):
     with pytest.raises(ValueError, match=r"expected \(H, W, 3\) uint8"):
-        predict_image(Pixelwise(), sample.image / 255, sample.fov)
+        predict_image(net(Pixelwise()), sample.image / 255, sample.fov)
     with pytest.raises(ValueError, match="with 0 pixels inside"):
-        predict_image(Pixelwise(), sample.image, np.zeros_like(sample.fov))
+        predict_image(net(Pixelwise()), sample.image, np.zeros_like(sample.fov))
+
+
+def test_a_bare_model_does_not_say_what_it_was_taught_to_see(sample):
+    with pytest.raises(TypeError, match=r"UNet, which does not say .*load_network\(path\)"):
+        predict_image(UNet(), sample.image, sample.fov)
+
+
+def test_the_network_in_the_box_sees_colour_without_being_told(sample):
+    network = load_network("pretrained")
+    assert network.preparation.channels == "rgb" and 0 < network.threshold < 1
+    found = predict_image(network, sample.image, sample.fov)
+    assert roc_auc(histogram(found, sample.vessels, sample.fov)) > 0.8

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from retina_utils import published
-from retina_utils.sources import SOURCES
+from retina_utils.datasets import published
+from retina_utils.datasets.catalogue import SOURCES
 
 OWN = {"parameters": "485 k", "trained on": "mine", "threshold from": "validation"}
 POOLED = {"dice": 0.81234, "auc": 0.97654}
@@ -44,11 +44,3 @@ def test_a_synthetic_score_never_stands_beside_real_ones():
     assert rows[-1].pop("method") == "this run: synthetic photographs, stands apart"
     assert set(rows[-1].values()) == {"–"}
     assert not any(".812" in cell or ".977" in cell for row in rows for cell in row.values())
-
-
-def test_an_imported_folder_is_known_by_its_first_line(tmp_path):
-    assert published.dataset_of(tmp_path) == ""
-    (tmp_path / "SOURCE.md").write_text("# CHASE_DB1\n\n- Origin: somewhere\n")
-    assert published.dataset_of(tmp_path) == "CHASE_DB1"
-    (tmp_path / "SOURCE.md").write_text("# My photographs\n")
-    assert published.dataset_of(tmp_path) == ""

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from retina_utils import quality
+from retina_utils.commands import quality
+from retina_utils.datasets.synthetic import draw_fundus
 from retina_utils.fov import find_fov
-from retina_utils.synth import draw_fundus
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,11 @@ def test_implausible_maps_are_named(drawn):
 def test_masks_are_told_from_photographs(drawn):
     image, vessels, fov = drawn
     for mask in (vessels, fov):
-        assert quality.is_drawing(np.repeat(mask[..., None] * np.uint8(255), 3, axis=2))
+        for colour in ([255, 255, 255], [255, 0, 0], [0, 0, 255], [0, 90, 0]):
+            picture = mask[..., None] * np.array(colour, np.uint8)
+            assert quality.is_drawing(picture)
+    assert quality.is_drawing(np.where(vessels[..., None], [255, 0, 0], [0, 0, 255]).astype("u1"))
     assert not quality.is_drawing(image)
     assert not quality.is_drawing((image * 0.1).astype(np.uint8))
+    assert not quality.is_drawing(image * np.array([0, 1, 0], np.uint8))
     assert not quality.is_drawing(np.zeros_like(image))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from retina_utils import runs
-from retina_utils.runs import RunError
+from retina_utils import RetinaError
+from retina_utils.machine import compute, files, runs
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_a_manifest_comes_back_with_its_results(run):
 
 
 def test_an_earlier_notebook_that_has_not_run_is_named(run):
-    with pytest.raises(RunError, match=r"03_train has not run yet.*Run 03_train\.ipynb first"):
+    with pytest.raises(RetinaError, match=r"03_train has not run yet.*Run 03_train\.ipynb first"):
         runs.require(run, "03_train")
 
 
@@ -38,44 +38,44 @@ def test_a_changed_or_missing_file_is_noticed(run):
     (run / "a.csv").write_text("1")
     runs.record(run, "01_data", {}, files=["a.csv"])
     (run / "a.csv").write_text("2")
-    with pytest.raises(RunError, match="was changed since 01_data wrote it"):
+    with pytest.raises(RetinaError, match="was changed since 01_data wrote it"):
         runs.require(run, "01_data")
     (run / "a.csv").unlink()
-    with pytest.raises(RunError, match="is missing since 01_data wrote it"):
+    with pytest.raises(RetinaError, match="is missing since 01_data wrote it"):
         runs.require(run, "01_data")
 
 
 @pytest.mark.parametrize("name", ["../elsewhere", "a/b", "", ".hidden"])
 def test_a_run_cannot_leave_the_outputs_folder(tmp_path, name):
-    with pytest.raises(RunError, match="expected letters, digits"):
+    with pytest.raises(RetinaError, match="expected letters, digits"):
         runs.open_run(tmp_path, name)
 
 
 def test_an_outputs_folder_that_cannot_be_written_says_so(tmp_path):
     (tmp_path / "outputs").write_text("a file where the folder should be")
-    with pytest.raises(RunError, match=r"cannot be written .*outputs_dir"):
+    with pytest.raises(RetinaError, match=r"cannot be written .*outputs_dir"):
         runs.open_run(tmp_path / "outputs", "demo")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
 def test_a_read_only_outputs_folder_says_so(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(RunError, match="cannot be written"):
+    with pytest.raises(RetinaError, match="cannot be written"):
         runs.open_run(tmp_path, "demo")
 
 
 def test_one_seed_sets_all_three_generators():
     draws = []
     for _ in range(2):
-        runs.seed_everything(7)
+        compute.seed_everything(7)
         draws.append((random.random(), np.random.rand(), torch.rand(1).item()))
     assert draws[0] == draws[1]
 
 
 def test_a_device_that_is_not_there_is_refused():
-    assert runs.choose_device("cpu").type == "cpu"
-    with pytest.raises(RunError, match="not on this machine, which has"):
-        runs.choose_device("abacus")
+    assert compute.choose_device("cpu").type == "cpu"
+    with pytest.raises(RetinaError, match="not on this machine, which has"):
+        compute.choose_device("abacus")
 
 
 def test_parameters_are_the_annotated_variables():
@@ -85,12 +85,12 @@ def test_parameters_are_the_annotated_variables():
 
 
 def test_json_and_csv_are_written_whole(run):
-    runs.write_json(run / "a.json", {"a": np.arange(2), "b": (1, 2)})
+    files.write_json(run / "a.json", {"a": np.arange(2), "b": (1, 2)})
     assert json.loads((run / "a.json").read_text()) == {"a": [0, 1], "b": [1, 2]}
     with pytest.raises(TypeError):
-        runs.write_json(run / "a.json", {"a": object()})
+        files.write_json(run / "a.json", {"a": object()})
     assert json.loads((run / "a.json").read_text()) == {"a": [0, 1], "b": [1, 2]}
-    runs.write_csv(run / "a.csv", [{"name": "x", "dice": 0.123456789}])
+    files.write_csv(run / "a.csv", [{"name": "x", "dice": 0.123456789}])
     assert (run / "a.csv").read_text() == "name,dice\nx,0.123457\n"
 
 

@@ -1,14 +1,17 @@
 """The series runs in order, resumes, and refuses what it does not know, before anything runs."""
 
 import json
+import math
 
 import nbformat
 import pytest
 from conftest import ROOT
 
-from retina_utils import series
-from retina_utils.runs import NOTEBOOKS
-from retina_utils.series import SeriesError
+from retina_utils import RetinaError
+from retina_utils.commands import series
+from retina_utils.commands.recipe import cast, check_known, declared_parameters, read_preset
+from retina_utils.evaluate import Results, SplitScores, Threshold
+from retina_utils.machine.runs import NOTEBOOKS
 
 PARAMETERS = """\
 epochs: int = 3
@@ -30,7 +33,8 @@ scores = {"dice": 0.8, "iou": 0.7, "auc": 0.98, "ap": 0.9}
 split = {"pooled": scores, "mean": scores, "sd": scores, "n": 4}
 (folder / "metrics.json").write_text(json.dumps({"splits": {"test": split},
     "protocol": {"data": "toy", "threshold": "by hand", "counted": "inside the FOV"},
-    "threshold": {"value": 0.5}}))
+    "threshold": {"value": 0.5, "chosen_on": "validation", "by": "dice", "best_test": 0.5},
+    "network": {}, "intervals": {}, "vessel_width": {}, "calibration_error": 0.1}))
 if "NAME" == "03_train" and epochs == 13:
     raise ValueError("unlucky")
 """
@@ -77,7 +81,7 @@ def count(toy, name, run="tiny"):
 
 
 def test_a_failed_run_is_kept_and_resumes_where_it_failed(toy, capfd):
-    assert run(toy, "--run", "r1", "-p", "epochs", "13") == 1
+    assert run(toy, "--run", "r1", "-p", "epochs", "13") == 2
     said = capfd.readouterr().err
     assert "03_train stopped. ValueError in cell" in said and "unlucky" in said
     assert "03_train.failed.ipynb" in said and "goes on from 03_train" in said
@@ -136,7 +140,7 @@ def test_a_run_can_go_from_its_own_weights_to_given_ones_and_back(toy, monkeypat
 def test_the_weights_in_the_box_are_asked_for_by_name(toy, tmp_path, monkeypatch, capfd):
     box = tmp_path / "pretrained.pt"
     monkeypatch.setattr(series, "PRETRAINED", box)
-    assert run(toy, "-p", "weights", "pretrained") == 1
+    assert run(toy, "-p", "weights", "pretrained") == 2
     assert "which comes with the package" in capfd.readouterr().err
     box.write_bytes(b"tensors")
     assert run(toy, "-p", "weights", "pretrained") == 0
@@ -147,17 +151,16 @@ def test_the_weights_in_the_box_are_asked_for_by_name(toy, tmp_path, monkeypatch
 def test_a_parameter_that_given_weights_make_idle_is_refused(toy, capfd, monkeypatch):
     (toy / "u.pt").write_bytes(b"u")
     monkeypatch.chdir(toy)
-    assert run(toy, "-p", "weights", "u.pt", "-p", "epochs_of_03", "3") == 1
+    assert run(toy, "-p", "weights", "u.pt", "-p", "epochs_of_03", "3") == 2
     assert "epochs_of_03 would change nothing" in capfd.readouterr().err
     assert not (toy / "outputs" / "tiny_u").exists()
 
 
 def test_closing_words_can_be_said_of_one_test_photograph(tmp_path):
     scores = {"dice": 0.8, "iou": 0.7, "auc": 0.98, "ap": 0.9}
-    split = {"pooled": scores, "mean": scores, "sd": dict.fromkeys(scores), "n": 1}
+    split = SplitScores(scores, scores, dict.fromkeys(scores, math.nan), 1)
     protocol = {"data": "toy", "threshold": "by hand", "counted": "inside", "weights": "Seen."}
-    content = {"splits": {"test": split}, "protocol": protocol, "threshold": {"value": 0.5}}
-    (tmp_path / "metrics.json").write_text(json.dumps(content))
+    Results(protocol, Threshold(0.5, "validation", "dice"), {"test": split}, {}).write(tmp_path)
     assert "0.800 ± –" in series.closing_words(tmp_path)
     assert "\n  Seen.\n" in series.closing_words(tmp_path)
 
@@ -177,7 +180,7 @@ def test_closing_words_can_be_said_of_one_test_photograph(tmp_path):
 )
 def test_a_wrong_call_stops_before_anything_runs(toy, capfd, arguments, words):
     before = sorted((toy / "outputs").rglob("*")) if (toy / "outputs").exists() else []
-    assert run(toy, *arguments) == 1
+    assert run(toy, *arguments) == 2
     assert words in capfd.readouterr().err
     after = sorted((toy / "outputs").rglob("*")) if (toy / "outputs").exists() else []
     assert before == after
@@ -197,30 +200,30 @@ def test_a_wrong_call_stops_before_anything_runs(toy, capfd, arguments, words):
     ],
 )
 def test_values_from_the_command_line_have_the_expected_type(text, default, value):
-    found = series.cast("name", text, default)
+    found = cast("name", text, default)
     assert found == value and type(found) is type(value)
 
 
 def test_presets_are_checked_for_type_too():
-    with pytest.raises(SeriesError, match=r"expected a number such as 0\.1"):
-        series.cast("lr", "fast", 0.1)
-    with pytest.raises(SeriesError, match="expected true or false"):
-        series.cast("flips", 1, True)
+    with pytest.raises(RetinaError, match=r"expected a number such as 0\.1"):
+        cast("lr", "fast", 0.1)
+    with pytest.raises(RetinaError, match="expected true or false"):
+        cast("flips", 1, True)
 
 
 def test_every_preset_names_real_parameters_of_the_right_type():
     folder = ROOT / "notebooks"
     declared = {}
     for name in NOTEBOOKS:
-        declared |= series.declared_parameters(folder / f"{name}.ipynb")
+        declared |= declared_parameters(folder / f"{name}.ipynb")
     presets = sorted(path.stem for path in (folder / "presets").glob("*.yaml"))
     assert {"tiny", "chase_db1", "hrf"} <= set(presets)
     for preset in presets:
-        for name, value in series.read_preset(folder / "presets", preset).items():
-            series.check_known(name, declared, preset)
-            series.cast(name, value, declared[name])
+        for name, value in read_preset(folder / "presets", preset).items():
+            check_known(name, declared, preset)
+            cast(name, value, declared[name])
 
 
 def test_a_folder_without_the_notebooks_is_refused(tmp_path):
-    with pytest.raises(SeriesError, match="run this from the repository's top folder"):
+    with pytest.raises(RetinaError, match="run this from the repository's top folder"):
         series.find_notebooks(str(tmp_path))

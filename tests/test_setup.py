@@ -1,13 +1,19 @@
 """One source of pins, and the commands the README promises."""
 
+import os
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
+import zipfile
 from importlib import metadata
 
 import pytest
 import yaml
 from conftest import ROOT
+
+import retina_utils
 
 LOCK = {}
 for line in (ROOT / "requirements.lock").read_text().splitlines():
@@ -20,8 +26,8 @@ NEEDED = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
 
 def test_conda_and_the_makefile_install_the_same_file():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-    [pip] = [entry for entry in environment["dependencies"] if isinstance(entry, dict)]
-    assert "-r requirements.lock" in pip["pip"]
+    [for_pip] = [entry for entry in environment["dependencies"] if isinstance(entry, dict)]
+    assert "-r requirements.lock" in for_pip["pip"]
     others = [e for e in environment["dependencies"] if isinstance(e, str)]
     assert {re.split("[=<>]", e)[0] for e in others} == {"python", "pip"}
     makefile = (ROOT / "Makefile").read_text()
@@ -48,6 +54,108 @@ def test_torch_and_torchvision_are_a_pair_that_imports():
 @pytest.mark.parametrize("name", ["numpy", "pillow", "papermill", "nbval", "jupyterlab", "scipy"])
 def test_what_is_installed_is_what_is_locked(name):
     assert metadata.version(name) in LOCK[name]
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of what is installed, in which pip may build."""
+    for name in ("pyproject.toml", "README.md", "LICENSE", "requirements.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "retina_utils", tmp_path / "retina_utils", ignore=ignored)
+    return tmp_path
+
+
+def pip(folder, *arguments):
+    """Run pip without a network; what it said."""
+    command = [sys.executable, "-m", "pip", *arguments, "--no-index", "--no-build-isolation"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_what_pip_builds_holds_every_file_of_the_package(checkout):
+    pip(checkout, "wheel", "--quiet", "--no-deps", "--wheel-dir", "built", ".")
+    [wheel] = (checkout / "built").glob("*.whl")
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if "dist-info" not in name}
+    files = (file for file in (ROOT / "retina_utils").rglob("*") if file.is_file())
+    there = {file.relative_to(ROOT).as_posix() for file in files if file.suffix != ".pyc"}
+    assert packed == there
+
+
+def test_pip_takes_condas_list_and_changes_no_pin(checkout):
+    """Conda writes the list into a file beside environment.yml and hands that to pip."""
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    (checkout / "conda.txt").write_text("\n".join(environment["dependencies"][-1]["pip"]))
+    # Without a GPU these are not installed, or in another build.
+    others = r"(?m)^(torch|torchvision|triton|cuda-|nvidia-).*\n"
+    lock = re.sub(others, "", (ROOT / "requirements.lock").read_text())
+    (checkout / "requirements.lock").write_text(lock)
+    said = pip(checkout, "install", "--dry-run", "-r", "conda.txt")
+    assert re.findall("Would install (.*)", said) == [f"retina-utils-{retina_utils.__version__}"]
+
+
+@pytest.fixture
+def house(tmp_path):
+    """The Makefile among a few small files, with a Python that only says how it was called."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    tests = ("nbval_conftest.py", "nbval_outcome.py")
+    names = ["requirements.lock", "pyproject.toml", "notebooks/01_data.ipynb", "data/README.md"]
+    names += ["data/tiny/people.csv", "data/fives/test/images/1.png", "outputs/README.md"]
+    names += ["outputs/mine/metrics.json", *(f"tests/{name}" for name in tests)]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        """#!/bin/sh
+printf '%s\\n' "command $RETINA_COMMAND" "arguments $*"
+case "$*" in *nbval*) cd "$4" && find . -type f | sort;; esac
+"""
+    )
+    python.chmod(0o755)
+    (tmp_path / ".venv" / ".installed").touch()
+    return tmp_path
+
+
+def make(folder, *arguments):
+    """The lines that a command of the Makefile says."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("RETINA_", "MAKE"))}
+    command = ["make", "--no-print-directory", *arguments]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()
+
+
+def test_the_notebooks_are_tested_in_a_copy_without_imported_data(house):
+    copied = make(house, "test-notebooks")
+    assert {"./data/README.md", "./data/tiny/people.csv", "./notebooks/01_data.ipynb"} <= {*copied}
+    assert not [line for line in copied if "fives" in line or "mine" in line]
+
+
+def test_make_clean_leaves_data_and_what_is_committed(house):
+    make(house, "clean")
+    assert not (house / ".venv").exists() and not (house / "outputs" / "mine").exists()
+    assert (house / "outputs" / "README.md").exists()
+    assert (house / "data" / "fives" / "test" / "images" / "1.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["run-all"], 'make run-all PRESET="tiny"'),
+        (
+            ["run-all", "DATA=my data", "ARGS=-p widths '[8, 16]'"],
+            """make run-all PRESET="tiny" DATA="my data" ARGS="-p widths '[8, 16]'\"""",
+        ),
+        (["benchmark", "DATASET=hrf"], 'make benchmark DATASET="hrf"'),
+        (["predict", "IMAGES=a", "OUT=b"], 'make predict IMAGES="a" OUT="b"'),
+    ],
+)
+def test_the_command_is_recorded_as_it_was_typed(house, arguments, command):
+    assert f"command {command}" in make(house, *arguments)
 
 
 def test_make_alone_lists_the_commands():

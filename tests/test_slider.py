@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from retina_utils import metrics
-from retina_utils.figures import EMPTY, Case
-from retina_utils.slider import VIEWS, ThresholdExplorer, screen_pixels
+from retina_utils.evaluate import Case
+from retina_utils.show.pictures import EMPTY
+from retina_utils.show.slider import VIEWS, ThresholdExplorer, screen_pixels
 
 
 def make_case(name, seed, annotated=True, side=96):

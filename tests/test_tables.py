@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from retina_utils.tables import Table, mean_sd
+from retina_utils.show.tables import Table, mean_sd
 
 
 def test_text_is_aligned_with_numbers_on_the_right():

@@ -11,8 +11,8 @@ from PIL import Image
 from sklearn.metrics import f1_score
 
 from retina_utils import metrics
-from retina_utils.figures import Case
-from retina_utils.viewer import encode_levels, threshold_levels, viewer_html
+from retina_utils.evaluate import Case
+from retina_utils.show.viewer import encode_levels, threshold_levels, viewer_html
 
 CHOSEN = 0.4183
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from fake_run import THRESHOLD, write_fake_run
 
-from retina_utils import data, images, metrics, report
+from retina_utils import data, images, metrics
+from retina_utils.show import report
 
 WHITE_PIXELS = """() => {
   const canvas = document.querySelector(".rv canvas");

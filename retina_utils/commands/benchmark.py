@@ -1,0 +1,400 @@
+"""One honest table: cross-validation by person, then cameras never seen, then a second human.
+
+    python -m retina_utils.commands.benchmark chase_db1
+    python -m retina_utils.commands.benchmark chase_db1 hrf --ship network.pt
+
+Data sets are read from ``data/<name>`` (after ``make import-data``), the recipe from
+``notebooks/presets/<name>.yaml`` over the notebooks' own defaults, so this trains what the
+notebooks train. Every fold trains on all of its training people for a set number of epochs: no
+photograph decides when to stop, and the threshold comes from the training people alone.
+"""
+
+import argparse
+import functools
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from retina_utils import RetinaError, metrics, train
+from retina_utils.checkpoint import Network, load_network, save_network
+from retina_utils.commands import card, run_command
+from retina_utils.commands.recipe import preset_of, read_recipe, require_trainable
+from retina_utils.data import FILES, Pair, load_data, load_sample
+from retina_utils.datasets.catalogue import SOURCES
+from retina_utils.images import read_binary
+from retina_utils.machine import files
+from retina_utils.machine.compute import choose_device
+from retina_utils.machine.runs import provenance
+from retina_utils.models import count_parameters
+from retina_utils.predict import predict_image
+
+
+class Test(NamedTuple):
+    """Photographs to show to a trained network, and how large."""
+
+    pairs: list[Pair]
+    fov_diameter: int  # pixels across the FOV; 0 keeps the native scale
+
+
+class Job(NamedTuple):
+    """One training, on what, and what it is tested on: both by data set."""
+
+    name: str
+    train: dict[str, list[Pair]]
+    tests: dict[str, Test]
+    recipe: dict
+    folder: Path
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """All photographs it is trained on."""
+        return [pair for pairs in self.train.values() for pair in pairs]
+
+    @property
+    def result(self) -> dict:
+        """What is recorded of it once it is done; empty before."""
+        path = self.folder / "result.json"
+        return files.read_json(path) if path.exists() else {}
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of all that decides its result, the bytes of all files included."""
+        tests = {k: [list(map(contents, t.pairs)), t.fov_diameter] for k, t in self.tests.items()}
+        return files.fingerprint([self.recipe, list(map(contents, self.pairs)), tests])
+
+    def histograms(self, name: str) -> list[metrics.Histogram]:
+        """What it gave for one of its tests, in the order of the photographs."""
+        with np.load(self.folder / "histograms.npz") as arrays:
+            return [metrics.Histogram(*arrays[f"{name}/{p.name}"]) for p in self.tests[name].pairs]
+
+
+def contents(pair: Pair) -> list[str | None]:
+    """The name of a photograph and the checksums of its files."""
+    paths = [getattr(pair, part) for part in FILES]
+    return [pair.name, *(path and checksum(path, path.stat().st_mtime_ns) for path in paths)]
+
+
+@functools.cache
+def checksum(path: Path, modified: int) -> str:
+    """Checksum of a file last ``modified`` then: read once, though many jobs share it."""
+    return files.sha256(path)
+
+
+def read_photographs(folder: Path) -> list[Pair]:
+    """All photographs of an imported data set, whatever split they are in, by name."""
+    if not folder.is_dir():
+        raise RetinaError(
+            f"{folder}: no such data set. Import it first: "
+            f"make import-data DATASET={folder.name} SRC=<download>"
+        )
+    return sorted((p for split in load_data(folder) for p in split), key=lambda p: p.name)
+
+
+def folds_by_person(pairs: Sequence[Pair], n_folds: int) -> list[set[str]]:
+    """The people held out in each fold: every ``n_folds``-th of the sorted names together."""
+    people = sorted({pair.person for pair in pairs})
+    if not 2 <= n_folds <= len(people):
+        raise RetinaError(
+            f"{n_folds} folds of {len(people)} people: expected 2 to {len(people)} folds"
+        )
+    return [set(people[k::n_folds]) for k in range(n_folds)]
+
+
+def plan(
+    names: Sequence[str], root: Path, others: Sequence[str], recipe: dict, n_folds: int, out: Path
+) -> list[Job]:
+    """The trainings: one for each fold, and one on all photographs for the other cameras.
+
+    Trained on one data set, the network is shown those of another at the same number of pixels
+    for a degree of the eye, or at the same diameter where an angle of view is not known. Trained
+    on several, each with its FOV at the same diameter, it knows several scales and needs no angle.
+    """
+    photographs = {name: read_photographs(root / name) for name in (*names, *others)}
+    folds = {name: folds_by_person(photographs[name], n_folds) for name in names if n_folds}
+    diameter, jobs = recipe["fov_diameter"], []
+    for k in range(n_folds):
+        kept, tests = {}, {}
+        for name, people in folds.items():
+            kept[name] = [p for p in photographs[name] if p.person not in people[k]]
+            held = [p for p in photographs[name] if p.person in people[k]]
+            tests[name] = Test(held, diameter)
+        jobs.append(Job(f"fold {k + 1}", kept, tests, recipe, out / f"fold_{k + 1}"))
+    everything = {name: photographs[name] for name in names}
+    tests = {}
+    for name in others:
+        known = len(names) == 1 and {name, *names} <= set(SOURCES)
+        angle = SOURCES[name].fov_degrees / SOURCES[names[0]].fov_degrees if known else 1
+        tests[name] = Test(photographs[name], round(diameter * angle))
+    return [*jobs, Job("all", everything, tests, recipe, out / "all")]
+
+
+# --- One training ---------------------------------------------------------------------------------
+
+
+def train_all(job: Job, recipe: dict) -> train.Training:
+    """All epochs on all photographs of a job; no validation, so the last weights are taken."""
+    training = train.assemble(recipe, job.pairs, choose_device(recipe["device"]))
+    for epoch in training.epochs_left():
+        row = train.train_epoch(training)
+        train.finish_epoch(training, row)
+        if epoch % max(1, recipe["epochs"] // 5) == 0:
+            print(f"{job.name}: epoch {epoch}, loss {row['train_loss']:.3f}", flush=True)
+    return training
+
+
+def measure(network: Network, pairs: Sequence[Pair], recipe: dict) -> list[metrics.Histogram]:
+    """One histogram of probabilities inside the FOV for each photograph."""
+    settings = {name: recipe[name] for name in ("flips", "batch_size", "precision")}
+    histograms = []
+    for sample in map(load_sample, pairs):
+        probability = predict_image(network, sample.image, sample.fov, **settings)
+        histograms.append(metrics.histogram(probability, sample.vessels, sample.fov))
+    return histograms
+
+
+def run_job(job: Job, threads: int = 0) -> str:
+    """Train, choose the threshold on the training people, test; keep all in the job's folder.
+
+    ``threads`` is for a job that runs beside others; 0 leaves it to the recipe. Gives a line of
+    scores to print.
+    """
+    os.environ["RETINA_QUIET"] = "1"
+    # Before anything is read: what is changed while this trains is to count as changed.
+    result, start = {"fingerprint": job.fingerprint}, time.monotonic()
+    training = train_all(job, job.recipe | ({"threads": threads} if threads else {}))
+    network, trained = training.network(), time.monotonic() - start
+    # Half a dozen photographs place the threshold to a hundredth, all of them no better.
+    some = job.pairs[:: max(1, len(job.pairs) // 6)]
+    threshold = metrics.best_threshold(measure(network, some, job.recipe), weigh="photographs")
+    words = [f"{job.name}: trained in {trained:.0f} s", f"threshold {threshold:.2f}"]
+    arrays = {}
+    for name, test in job.tests.items():
+        preparation = replace(network.preparation, fov_diameter=test.fov_diameter)
+        histograms = measure(replace(network, preparation=preparation), test.pairs, job.recipe)
+        for pair, histogram in zip(test.pairs, histograms, strict=True):
+            arrays[f"{name}/{pair.name}"] = np.stack(histogram)
+        row = network_row("", name, histograms, [threshold] * len(histograms))
+        line = "{tested_on} Dice {dice:.3f}, AUC {auc:.4f}, best possible {best_dice:.3f}"
+        words.append(line.format_map(row))
+    save_network(job.folder / "network.pt", replace(network, threshold=threshold))
+    with (
+        files.atomic_path(job.folder / "histograms.npz") as temporary,
+        temporary.open("wb") as file,
+    ):
+        np.savez_compressed(file, **arrays)
+    result |= {
+        "threshold": threshold,
+        "threshold_from": [p.name for p in some],
+        "trained_on": [p.name for p in job.pairs],
+        "loss": [row["train_loss"] for row in training.history],
+        "train_seconds": round(trained),
+        "seconds": round(time.monotonic() - start),
+        "parameters": count_parameters(network.model),
+        "made": provenance(),
+    }
+    files.write_json(job.folder / "result.json", result)
+    return "; ".join(words)
+
+
+def run_jobs(jobs: Sequence[Job], at_once: int) -> None:
+    """Run what has no result yet, several at once on a machine without a GPU.
+
+    A small network keeps one core busy and two cores less than twice as much, so one training a
+    core is the fastest way to several trainings.
+    """
+    waiting = [job for job in jobs if job.result.get("fingerprint") != job.fingerprint]
+    if len(waiting) < len(jobs):
+        print(f"{len(jobs) - len(waiting)} of {len(jobs)} trainings have their results already")
+    if at_once == 1:
+        for job in waiting:
+            print(run_job(job), flush=True)
+        return
+    with ProcessPoolExecutor(at_once, mp_context=get_context("spawn")) as pool:
+        tasks = [pool.submit(run_job, job, threads=1) for job in waiting]
+        for task in as_completed(tasks):
+            print(task.result(), flush=True)
+
+
+# --- The table ------------------------------------------------------------------------------------
+
+
+def held_out_threshold(folds: Sequence[Job]) -> float:
+    """The threshold for a network trained on everybody: from photographs held out of the folds."""
+    held = [h for job in folds for name in job.tests for h in job.histograms(name)]
+    return metrics.best_threshold(held, weigh="photographs")
+
+
+def table_row(trained_on: str, tested_on: str, counts: list[dict[str, int]]) -> dict:
+    """One line of the table: scores of summed counts, and mean and SD of Dice over photographs.
+
+    Empty are the cells of a threshold that can be moved: a person has none.
+    """
+    pooled = metrics.scores(metrics.add_counts(counts))
+    each = metrics.summarise([metrics.scores(found) for found in counts])
+    row = {"trained_on": trained_on, "tested_on": tested_on, "photographs": len(counts)}
+    row |= {key: round(pooled[key], 4) for key in ("dice", "iou", "recall", "specificity")}
+    row["auc"] = ""
+    row |= {f"dice_{key}": round(each[key]["dice"], 4) for key in ("mean", "sd")}
+    return row | {"threshold": "", "best_dice": ""}
+
+
+def network_row(
+    trained_on: str, tested_on: str, histograms: list[metrics.Histogram], thresholds: list[float]
+) -> dict:
+    """A line of photographs, each at the threshold of the network that it was shown to.
+
+    AUC and the best possible Dice are those of all histograms together.
+    """
+    together = metrics.pool(histograms)
+    counts = list(map(metrics.confusion_at, histograms, thresholds))
+    row = table_row(trained_on, tested_on, counts)
+    row["threshold"] = " to ".join(sorted({f"{t:.2f}" for t in (min(thresholds), max(thresholds))}))
+    best = metrics.scores(metrics.confusion_at(together, metrics.best_threshold([together])))
+    return row | {"auc": round(metrics.roc_auc(together), 4), "best_dice": round(best["dice"], 4)}
+
+
+def count_observer(pair: Pair) -> dict[str, int]:
+    """Right and wrong pixels of a photograph's second observer."""
+    sample = load_sample(pair)
+    return metrics.confusion(read_binary(pair.second), sample.vessels, sample.fov)
+
+
+def collect(jobs: Sequence[Job], names: Sequence[str]) -> list[dict]:
+    """All lines of the table from finished jobs."""
+    where, rows = " + ".join(map(card.title, names)), []
+    *folds, everything = jobs
+    for name in names:
+        title = card.title(name)
+        histograms = [h for job in folds for h in job.histograms(name)]
+        held = [pair for job in folds for pair in job.tests[name].pairs]
+        thresholds = [job.result["threshold"] for job in folds for _ in job.tests[name].pairs]
+        rows.append(network_row(f"{where}, {len(folds)}-fold", title, histograms, thresholds))
+        if counts := [count_observer(pair) for pair in held if pair.second]:
+            rows.append(table_row("second human observer", title, counts))
+    threshold = held_out_threshold(folds)
+    for name, test in everything.tests.items():
+        shown = everything.histograms(name), [threshold] * len(test.pairs)
+        rows.append(network_row(where, card.title(name), *shown))
+    return rows
+
+
+def write_tables(out: Path, jobs: Sequence[Job], names: Sequence[str]) -> str:
+    """``table.csv``, ``table.json`` and ``table.md``; gives the text of the last."""
+    rows, recipe, made = collect(jobs, names), jobs[0].recipe, provenance()
+    results = {job.name: job.result | {"tests": list(job.tests)} for job in jobs}
+    shown = {*names, *jobs[-1].tests}
+    unknown = sorted(shown - set(SOURCES)) if len(names) == 1 < len(shown) else []
+    facts = {"recipe": recipe, "results": results, "made": made, "unknown": unknown}
+    protocol = card.render("protocol.md.j2", **facts)
+    page = card.render("table.md.j2", rows=rows, protocol=protocol)
+    content = {"rows": rows, "protocol": protocol, "recipe": recipe, "jobs": results}
+    content["provenance"] = made
+    files.write_csv(out / "table.csv", rows)
+    files.write_json(out / "table.json", content)
+    files.write_text(out / "table.md", page)
+    return page
+
+
+# --- The command ----------------------------------------------------------------------------------
+
+
+def ship(path: Path, jobs: Sequence[Job], options: argparse.Namespace) -> None:
+    """Write the network trained on everything, with its card.
+
+    Its scores are those of the tables that have been made, of its own folds and of each of its
+    data sets alone. Without folds the threshold is that of the training photographs.
+    """
+    *folds, everything = jobs
+    names = options.datasets
+    network = load_network(everything.folder / "network.pt")
+    if folds:
+        network = replace(network, threshold=held_out_threshold(folds))
+    card.ship(
+        path,
+        network,
+        photographs={name: [p.name for p in pairs] for name, pairs in everything.train.items()},
+        threshold_from="photographs held out of the folds" if folds else "its training photographs",
+        recipe=everything.recipe,
+        result=everything.result,
+        tables=[options.out / name / "table.json" for name in ("+".join(names), *names)],
+    )
+
+
+def require_places(out: Path, ship: Path | None) -> None:
+    """Refuse places that cannot be written, before hours of training."""
+    if ship and (ship.suffix not in (".pt", ".pth") or ship.is_dir()):
+        raise RetinaError(f"--ship {ship}: expected a file ending in .pt; its card becomes .md")
+    for folder in [out, *([ship.parent] if ship else [])]:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            what = f"{folder}: cannot be written ({error.strerror})."
+            raise RetinaError(f"{what} Name another with --out or --ship.") from error
+
+
+def run(options: argparse.Namespace) -> None:
+    """Plan, train, and write the table."""
+    names, out = options.datasets, options.out / "+".join(options.datasets)
+    others = options.others
+    if others is None:
+        others = [n for n in SOURCES if n not in names and (options.data / n).is_dir()]
+    if options.jobs < 0:
+        raise RetinaError(f"--jobs {options.jobs}: expected 1 or more, or 0 for one a core")
+    if twice := [name for name in names if (names + others).count(name) > 1]:
+        raise RetinaError(f"{twice[0]} is named twice: what is trained on is no test. Name it once")
+    preset = options.preset or preset_of(names, options.notebooks / "presets")
+    recipe = read_recipe(options.notebooks, preset, options.p)
+    jobs = plan(names, options.data, others, recipe, options.folds, out)
+    if options.only:
+        known = {job.folder.name: job for job in jobs}
+        if unknown := [name for name in options.only if name not in known]:
+            words = f"no such training. Expected some of {', '.join(known)}."
+            raise RetinaError(f"--only {' '.join(unknown)}: {words}")
+        jobs = [job for name, job in known.items() if name in options.only]
+    require_places(out, options.ship)
+    require_trainable(recipe, jobs[0].pairs[:2])
+    at_once = options.jobs or (1 if torch.cuda.is_available() else os.cpu_count() or 1)
+    run_jobs(jobs, min(at_once, len(jobs)))
+    if options.only:
+        return
+    if options.folds:
+        print(write_tables(out, jobs, names))
+        print(f"Written to {out}: table.md, table.csv, table.json")
+    if options.ship:
+        ship(options.ship, jobs, options)
+        print(f"Written: {options.ship}, and its card beside it")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line of ``make benchmark``."""
+    name = "python -m retina_utils.commands.benchmark"
+    parser = argparse.ArgumentParser(prog=name, description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = parser.add_argument
+    add("datasets", nargs="+", help="names of folders in --data; several are trained on together")
+    add("--data", default="data", type=Path, help="where the imported data sets lie")
+    add("--others", nargs="*", help="data sets to test on; all others imported if not given")
+    add("--preset", help="recipe in notebooks/presets; if not given: the data set's, or pretrained")
+    add("--folds", default=5, type=int, help="0: only the training on everything, no table")
+    add("--jobs", default=0, type=int, help="trainings at once; 0: one a core without a GPU")
+    add("--notebooks", default="notebooks", type=Path)
+    add("--out", default="outputs/benchmark", type=Path)
+    add("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")
+    add("--ship", type=Path, help="write the network trained on everything here, with its card")
+    add("--only", nargs="+", help="only these trainings, such as fold_1 or all; no table yet")
+    return run_command(parser, run, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

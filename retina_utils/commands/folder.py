@@ -1,0 +1,357 @@
+"""From a folder of photographs to a folder of vessel maps, without annotations.
+
+python -m retina_utils.commands.folder photographs --out maps
+"""
+
+import argparse
+import csv
+import dataclasses
+import errno
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from tqdm.auto import tqdm
+
+from retina_utils import RetinaError, images
+from retina_utils.checkpoint import Network, load_network
+from retina_utils.commands import run_command
+from retina_utils.commands.quality import is_drawing, map_flags, photograph_flags
+from retina_utils.data import SUFFIXES
+from retina_utils.evaluate import Results
+from retina_utils.fov import find_fov
+from retina_utils.machine.compute import choose_device, progress
+from retina_utils.machine.files import (
+    atomic_path,
+    fingerprint,
+    read_csv,
+    sha256,
+    write_csv,
+    write_json,
+)
+from retina_utils.machine.runs import provenance
+from retina_utils.metrics import decide
+from retina_utils.predict import predict_image
+from retina_utils.show.pictures import outline_vessels
+
+FULL = (errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))  # nothing can be written
+
+KNOWN_AT_THE_END = ("seconds", "peak_memory_gib", "finished")
+
+
+class NotAPhotograph(images.ImageError):
+    """A file of two values among the photographs: an annotation or a FOV mask."""
+
+
+class Outcome(NamedTuple):
+    """What became of one photograph: a line of ``summary.csv``."""
+
+    name: str  # path below the folder of photographs
+    status: str  # "done", "left out" (a mask among the photographs) or "failed"
+    flags: str = ""  # what to look at, from `quality`; empty if nothing
+    width: int | str = ""  # pixels
+    height: int | str = ""
+    fov_area: int | str = ""  # pixels
+    fov_share: float | str = ""  # of the photograph
+    vessel_share: float | str = ""  # of the FOV
+    threshold: float | str = ""
+    seconds: float | str = ""
+    message: str = ""  # why there is no map
+    fingerprint: str = ""  # of the photograph's file and all that decides its map
+
+
+def predict_folder(
+    photographs: str | Path,
+    out: str | Path,
+    *,
+    weights: str | Path = "pretrained",
+    threshold: float | None = None,
+    flips: bool = True,
+    fov_folder: str | Path | None = None,
+    device: str = "auto",
+    force: bool = False,
+) -> list[Outcome]:
+    """Vessel maps for all photographs of a folder, without annotations.
+
+    For each photograph, in the sub-folder it came in: ``NAME_vessels.png`` (0 and 255, native
+    size), ``NAME_probability.png`` (16-bit grey, 65535 for 1, zero outside the FOV) and
+    ``NAME_overlay.png``; for all, ``summary.csv`` and ``predict.json`` (weights, settings and
+    versions of the last call). One photograph is in memory at a time, a photograph that cannot be
+    used stops no other, and what was done with the same weights and settings is not done again.
+
+    Parameters
+    ----------
+    photographs : path
+        A folder, read with its sub-folders, or one file. Hidden folders, ``out``, ``fov_folder``
+        and the maps of earlier calls are left out.
+    out : path
+        Folder for the results, not the one of the photographs.
+    weights : path or "pretrained"
+        A checkpoint of this package.
+    threshold : float, optional
+        That of the checkpoint, or of the run it lies in, if not given.
+    flips : bool
+        Average over four mirror images: four times the work, a little better.
+    fov_folder : path, optional
+        FOV masks named after their photographs, ``NAME.png`` or ``NAME_fov.png``, in the same
+        sub-folders or in none; found in the photograph where there is none.
+    device : "auto", "cuda", "mps" or "cpu"
+    force : bool
+        Do again what has been done.
+
+    Returns
+    -------
+    outcomes : list of Outcome
+        One for each photograph, of an earlier call too; one that failed has a message.
+
+    Raises
+    ------
+    RetinaError
+        If there is no photograph, two would write the same file, or the weights cannot be used.
+    OSError
+        If nothing can be written any more; what has been done is kept.
+    """
+    out = Path(out)
+    masks = [Path(fov_folder)] if fov_folder else []
+    root, files = find_photographs(Path(photographs), out, *masks)
+    fov_files = find_fov_files(*masks, root, files) if masks else {}
+    network = load_network(weights, choose_device(device))
+    threshold, origin = find_threshold(network, weights, threshold)
+    network = dataclasses.replace(network, threshold=threshold)
+    print(f"{len(files)} photographs; threshold {threshold:.3f}, {origin}")
+    if fov_files and len(fov_files) < len(files):
+        print(f"{len(files) - len(fov_files)} without a FOV mask: it is found in the photograph")
+    settings = {"weights_sha256": network.sha256, "threshold": threshold, "flips": flips}
+    settings |= {"preparation": network.preparation.as_dict()}
+    record = {"state": "unfinished", "weights": str(weights), "threshold_from": origin} | settings
+    begun = {k: v for k, v in provenance().items() if k not in KNOWN_AT_THE_END}
+    write_json(out / "predict.json", record | begun)
+
+    known, outcomes, before = read_summary(out), {}, 0
+    for file in progress(files, "photographs"):
+        name, fov_file = file.relative_to(root).as_posix(), fov_files.get(file)
+        current = fingerprint_of(file, fov_file, settings)
+        if not force and name in known and known[name].fingerprint == current:
+            outcomes[name], before = known[name], before + 1
+            continue
+        outcome = try_photograph(network, name, file, fov_file, out, flips=flips)
+        outcomes[name] = outcome._replace(fingerprint=current)
+        # After each photograph, so that nothing done is lost; other lines with maps stay.
+        write_summary(out, known | outcomes)
+    write_summary(out, known | outcomes)
+    write_json(out / "predict.json", record | {"state": "finished"} | provenance())
+    if before:
+        print(f"{before} were done before, with the same weights and settings")
+    return list(outcomes.values())
+
+
+def try_photograph(
+    network: Network, name: str, file: Path, fov_file: Path | None, out: Path, flips: bool
+) -> Outcome:
+    """What became of it, also if it failed; a full disk, which stops all others too, is raised."""
+    started = time.monotonic()
+    try:
+        outcome = predict_photograph(network, name, file, fov_file, out, flips)
+    except (ValueError, RuntimeError, OSError, MemoryError) as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
+        for stale in targets(out, name):  # of the photograph as it was
+            stale.unlink(missing_ok=True)
+        message = " ".join((str(error) or type(error).__name__).split())
+        status = "left out" if isinstance(error, NotAPhotograph) else "failed"
+        outcome = Outcome(name, status, message=message)
+        tqdm.write(f"{name}: {status}. {message}", file=sys.stderr)
+    return outcome._replace(seconds=round(time.monotonic() - started, 2))
+
+
+def predict_photograph(
+    network: Network, name: str, file: Path, fov_file: Path | None, out: Path, flips: bool
+) -> Outcome:
+    """The three files of one photograph, and what to write about it."""
+    image = images.read_photograph(file)
+    if is_drawing(image):
+        raise NotAPhotograph(f"{file}: has two values only, so it is a mask and no photograph.")
+    fov = images.read_binary(fov_file, "fov") if fov_file else find_fov(image)
+    probability = predict_image(network, image, fov, flips=flips)
+    # As the file will hold it: whoever applies the threshold to the file gets the same vessels.
+    probability = np.rint(probability * 65535).astype(np.float32) / 65535
+    vessels = decide(probability, network.threshold) & fov
+    vessels_file, probability_file, overlay_file = targets(out, name)
+    images.write_png(vessels_file, vessels)
+    images.write_probability(probability_file, probability)
+    write_overlay(overlay_file, outline_vessels(image, vessels, fov))
+    flags = "; ".join(photograph_flags(image, fov) + map_flags(probability, vessels, fov))
+    rounded = (round(float(n), 4) for n in (fov.mean(), vessels[fov].mean(), network.threshold))
+    return Outcome(name, "done", flags, *fov.shape[::-1], int(fov.sum()), *rounded)
+
+
+def write_overlay(path: Path, picture: np.ndarray) -> None:
+    """Write a (H, W, 3) uint8 PNG, a seventh larger but 15 times as fast as the smallest."""
+    with atomic_path(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG", compress_level=3)
+
+
+def find_photographs(given: Path, out: Path, *aside: Path) -> tuple[Path, list[Path]]:
+    """The folder and the photographs in it, but for those in ``aside``, or a RetinaError."""
+    if not given.exists():
+        raise RetinaError(f"{given}: no such file or folder. Give the folder of photographs.")
+    root = given.parent if given.is_file() else given
+    if out.is_file():
+        raise RetinaError(f"{out}: is a file. Give a folder as OUT.")
+    if out.resolve() == root.resolve():
+        raise RetinaError(f"{out}: is the folder of the photographs. Choose another OUT.")
+    files = [given] if given.is_file() else walk(root, [out, *aside])
+    if not files:
+        raise RetinaError(f"{given}: no photograph in it. Expected {', '.join(images.EXTENSIONS)}.")
+    stems = {file: str(file.with_suffix("")).casefold() for file in files}
+    count = Counter(stems.values())
+    if double := [file for file in files if count[stems[file]] > 1]:
+        names = ", ".join(str(file) for file in double[:4]) + (" …" if len(double) > 4 else "")
+        raise RetinaError(
+            f"{names}: {len(double)} photographs share their names with others of different "
+            "endings, which would write the same files. Rename or move all but one of each name."
+        )
+    targeted = {(out / file.relative_to(root)).parent.resolve() for file in files}
+    if not out.resolve().is_relative_to(root.resolve()):
+        for folder in (f for f in targeted if f.is_relative_to(root.resolve())):
+            raise RetinaError(f"{folder}: holds photographs. Choose an OUT that is not above it.")
+    return root, files
+
+
+def walk(root: Path, aside: Sequence[Path]) -> list[Path]:
+    """The images below a folder, but for hidden folders, maps, and the folders in ``aside``."""
+
+    def refuse(error: OSError):
+        raise RetinaError(f"{error.filename}: {error.strerror}. Expected a folder to read.")
+
+    if (root / "predict.json").exists():
+        raise RetinaError(f"{root}: holds maps of an earlier call. Give a folder of photographs.")
+    aside, files = [folder.resolve() for folder in aside], []
+    for here, subfolders, _ in os.walk(root, onerror=refuse):
+        here = Path(here)
+        if (here / "predict.json").exists():
+            print(f"{here}: left out, maps of an earlier call")
+            subfolders.clear()
+            continue
+        subfolders[:] = sorted(
+            s for s in subfolders if not s.startswith(".") and (here / s).resolve() not in aside
+        )
+        files += images.list_images(here)
+    return files
+
+
+def find_threshold(
+    network: Network, weights: str | Path, given: float | None = None
+) -> tuple[float, str]:
+    """The threshold and where it comes from: given, the checkpoint's, its run's, or one half."""
+    if given is not None:
+        if not 0 < given < 1:
+            raise RetinaError(f"threshold {given}: expected a number between 0 and 1")
+        return given, "as given"
+    if network.threshold is not None:
+        return network.threshold, "the one that came with the weights"
+    run = Path(weights).resolve().parent.parent
+    results = Results.read(run) if (run / "metrics.json").is_file() else None
+    if results and results.threshold.chosen_on == "validation":
+        other = "" if results.network["sha256"] == network.sha256 else ", for other weights of it"
+        return results.threshold.value, f"chosen in {run.name} on validation photographs{other}"
+    return 0.5, "since nothing tells of a better one; --threshold sets another"
+
+
+def find_fov_files(folder: Path, root: Path, files: Sequence[Path]) -> dict[Path, Path]:
+    """The FOV mask of each photograph that has one: in the sub-folder of its name, or on top."""
+    if not folder.is_dir():
+        raise RetinaError(f"{folder}: no such folder. Expected one of FOV masks.")
+    stems = Counter(file.stem for file in files)
+    places = {file.parent.relative_to(root) for file in files} | {Path()}
+    listed = [images.list_images(folder / place) for place in places if (folder / place).is_dir()]
+    masks = {mask.with_suffix(""): mask for masks in listed for mask in masks}
+    found = {}
+    for file in files:
+        # Two photographs of one name in two folders must not share one mask.
+        shared = [folder] if stems[file.stem] == 1 else []
+        for place in [folder / file.parent.relative_to(root), *shared]:
+            for suffix in SUFFIXES["fov"]:
+                if mask := masks.get(place / (file.stem + suffix)):
+                    found.setdefault(file, mask)
+    if not found:
+        raise RetinaError(
+            f"{folder}: no mask in it bears the name of a photograph. Expected such as "
+            f"{files[0].stem}_fov.png for {files[0].name}."
+        )
+    return found
+
+
+def targets(out: Path, name: str) -> list[Path]:
+    """The three files written for a photograph."""
+    stem = out / Path(name).with_suffix("")
+    return [stem.with_name(f"{stem.name}_{k}.png") for k in ("vessels", "probability", "overlay")]
+
+
+def fingerprint_of(file: Path, fov_file: Path | None, settings: dict) -> str:
+    """Of a photograph's file and all that decides its map."""
+    digests = []
+    for path in (file, fov_file):
+        with suppress(OSError):  # unreadable: reading it will say so
+            digests.append(path and sha256(path))
+    return fingerprint([settings, digests])[:16]
+
+
+def read_summary(out: Path) -> dict[str, Outcome]:
+    """What earlier calls have done and is still there, by name; empty if nothing is readable."""
+    path = out / "summary.csv"
+    try:
+        rows = read_csv(path) if path.exists() else []
+    except (ValueError, csv.Error) as error:
+        print(f"{path}: cannot be read ({error}), so all is done again", file=sys.stderr)
+        return {}
+    found = (Outcome(*(row.get(key) or "" for key in Outcome._fields)) for row in rows)
+    done = (outcome for outcome in found if outcome.name and outcome.status == "done")
+    return {o.name: o for o in done if all(file.exists() for file in targets(out, o.name))}
+
+
+def write_summary(out: Path, outcomes: dict[str, Outcome]) -> None:
+    """One line for each photograph."""
+    write_csv(out / "summary.csv", [outcome._asdict() for outcome in outcomes.values()])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line of ``make predict``: 0 all done, 1 some failed, 2 refused or stopped."""
+    parser = argparse.ArgumentParser("python -m retina_utils.commands.folder", description=__doc__)
+    add = parser.add_argument
+    add("photographs", help="a folder of photographs, with its sub-folders, or one file")
+    add("--out", required=True, help="folder for the results")
+    add("--weights", default="pretrained", help="a checkpoint; the network in the box by default")
+    add("--threshold", type=float, help="instead of the one that belongs to the weights")
+    flips = "average over mirror images; --no-flips is a quarter of the work, a little worse"
+    add("--flips", action=argparse.BooleanOptionalAction, default=True, help=flips)
+    add("--fov", metavar="FOLDER", dest="fov_folder", help="FOV masks, named after photographs")
+    add("--device", default="auto", help="auto, cuda, mps or cpu")
+    add("--force", action="store_true", help="do again what has been done")
+    return run_command(parser, predict_and_tell, arguments)
+
+
+def predict_and_tell(options: argparse.Namespace) -> int:
+    """Do what the command line says; 1 if some photographs failed."""
+    outcomes = predict_folder(**vars(options))
+    count = Counter(outcome.status for outcome in outcomes)
+    flagged = [outcome for outcome in outcomes if outcome.flags]
+    masks = f", {count['left out']} masks left out" if count["left out"] else ""
+    print(f"{count['done']} done, {count['failed']} failed, {len(flagged)} flagged{masks}")
+    for outcome in flagged[:10]:
+        print(f"  look at {outcome.name}: {outcome.flags}")
+    if len(flagged) > 10:
+        print("  … and others: column flags in summary.csv")
+    print(f"Maps, overlays and summary.csv are in {options.out}")
+    return 1 if count["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

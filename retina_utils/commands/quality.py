@@ -1,0 +1,86 @@
+"""Is this photograph, and the map drawn from it, worth believing? Flags in words, no score.
+
+The limits were set on the 35 photographs of CHASE_DB1 01-10 and HRF 01-05, all of which pass, also
+at a quarter of their size and as grey pictures; the numbers beside each limit say how far from it
+they lie. A flag asks for a look, it does not judge: nothing is left out because of it.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+from scipy import ndimage
+
+from retina_utils.frame import frame_of
+
+DIAMETER = 512  # pixels across the FOV at which everything here is measured
+
+DARKEST = 60  # of 255, brightest twentieth of the FOV: 189 and more, grey pictures 74 and more
+FLATTEST = 0.045  # deviation over mean of the green channel, coarse light removed: 0.068 and more
+BLURRIEST = 0.6  # fine over coarse detail: 0.74 and more; blurred by 0.5 % of the FOV 0.58 to 0.68
+SHARES = (0.03, 0.2)  # vessels' share of the FOV: annotations of five data sets 0.09 to 0.13
+BETWEEN = 0.005  # share of pixels that are neither dark nor bright: blurred edges of a mask
+# Mean of p (1 - p) over the mean of p, 0 for a network that is sure of every pixel: photographs at
+# most 0.36, at a quarter of their size 0.39; landscapes, noise and gradients 0.55 and more. Some
+# negatives get by: the network is as sure of them as of a photograph.
+LARGEST_DOUBT = 0.47
+
+
+def is_drawing(image: np.ndarray) -> bool:
+    """Whether a (H, W, 3) uint8 picture has two values only, as annotations and FOV masks do."""
+    low, high = image.min(axis=(0, 1)), image.max(axis=(0, 1))  # of each channel
+    between = np.minimum(image - low, high - image) > 0.15 * (high - low).max()
+    return bool((high > low).any() and between.any(axis=2).mean() < BETWEEN)
+
+
+def photograph_flags(image: np.ndarray, fov: np.ndarray) -> list[str]:
+    """What is wrong with a photograph, as words; an empty list if nothing is.
+
+    Takes the (H, W, 3) uint8 photograph and its (H, W) bool FOV; gives some of "too dark", "low
+    contrast" and "blurred".
+    """
+    frame = frame_of(fov, DIAMETER)
+    small, inside = frame.view(image), frame.view(fov)
+    green, weight = small[..., 1].astype(np.float32), inside.astype(np.float32)
+
+    def smooth(array: np.ndarray, sigma: float) -> np.ndarray:
+        """Gaussian mean of the FOV's pixels alone."""
+        total = ndimage.gaussian_filter(weight, sigma)
+        return ndimage.gaussian_filter(array * weight, sigma) / np.maximum(total, 1e-3)
+
+    # Away from the rim; a FOV too small for that is looked at whole.
+    middle = ndimage.binary_erosion(inside, iterations=10)
+    middle = middle if middle.any() else inside
+    coarse = smooth(green, 15)
+    contrast = (green - coarse)[middle].std() / max(coarse[middle].mean(), 1)
+    levels = [smooth(green, sigma) for sigma in (2, 4, 8)]
+    fine, wide = ((a - b)[middle].std() for a, b in pairwise(levels))
+    flags = {
+        "too dark": np.percentile(small.max(axis=2)[inside], 95) < DARKEST,
+        "low contrast": contrast < FLATTEST,
+        "blurred": fine < BLURRIEST * wide,
+    }
+    return [words for words, holds in flags.items() if holds]
+
+
+def map_flags(probability: np.ndarray, vessels: np.ndarray, fov: np.ndarray) -> list[str]:
+    """What is implausible about a vessel map, as words; an empty list if nothing is.
+
+    Parameters
+    ----------
+    probability : (H, W) float32 in [0, 1]
+    vessels, fov : (H, W) bool
+        The decision at the threshold, and the field of view.
+
+    Returns
+    -------
+    flags : list of str
+        Of "hardly any vessels", "too many vessels" and "unsure".
+    """
+    share, inside = (vessels & fov).sum() / fov.sum(), probability[fov]
+    doubt = (inside * (1 - inside)).sum() / max(inside.sum(), 1e-6)
+    flags = {
+        "hardly any vessels": share < SHARES[0],
+        "too many vessels": share > SHARES[1],
+        "unsure": doubt > LARGEST_DOUBT,
+    }
+    return [words for words, holds in flags.items() if holds]

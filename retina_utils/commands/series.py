@@ -1,0 +1,248 @@
+"""Run the five notebooks in order with papermill: ``python -m retina_utils.commands.series``.
+
+With weights given (``-p weights pretrained``) nothing is trained: 02 and 03 are left out.
+
+Adds to papermill what a person expects: unknown and ill-typed parameters stop before anything
+runs, ``false`` is false, a failed notebook stays readable, and the next run goes on from it.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import papermill
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
+
+from retina_utils import RetinaError
+from retina_utils.checkpoint import PRETRAINED
+from retina_utils.commands import run_command
+from retina_utils.commands.recipe import cast, check_known, declared_parameters, read_preset
+from retina_utils.datasets.catalogue import SOURCES
+from retina_utils.evaluate import Results
+from retina_utils.machine.files import fingerprint, read_json, sha256, write_json
+from retina_utils.machine.runs import NOTEBOOKS, open_run, require
+from retina_utils.show.tables import mean_sd
+
+WITHOUT_TRAINING = ("01_data", "04_evaluate", "05_visualize")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the series as the command line says; gives the exit status."""
+    parser = argparse.ArgumentParser("python -m retina_utils.commands.series", description=__doc__)
+    add = parser.add_argument
+    add("--preset", default="tiny", help="parameters in notebooks/presets/PRESET.yaml")
+    add("--data", help="data folder; the preset's own if not given")
+    add("--run", help="name of the folder under outputs; the preset's name if not given")
+    add("--notebooks", default="notebooks", help="folder of the notebooks")
+    add("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")
+    add("--fresh", action="store_true", help="run notebooks that are up to date as well")
+    return run_command(parser, run_series, arguments)
+
+
+def run_series(options: argparse.Namespace) -> None:
+    """Check everything, then run the notebooks that are not up to date."""
+    folder = find_notebooks(options.notebooks)
+    chosen, names = collect_parameters(folder, options)
+    run = open_run(chosen["outputs_dir"], chosen["run"])
+    os.environ["RETINA_QUIET"] = "1"
+    if sys.stderr.isatty() and hasattr(os, "ttyname"):
+        os.environ["RETINA_TERMINAL"] = os.ttyname(sys.stderr.fileno())
+    if len(names) < len(NOTEBOOKS):
+        left_out = " and ".join(name for name in NOTEBOOKS if name not in names)
+        print(f"{left_out} are left out: the weights are given ({chosen['weights']}).")
+    ran, before = [], None
+    for name in names:
+        ran.append(run_notebook(folder / f"{name}.ipynb", run, chosen, before, options.fresh))
+        before = run / "notebooks" / f"{name}.done"
+    if not any(ran):
+        count = "five" if len(names) == 5 else "three"
+        print(f"All {count} are up to date. To run them again all the same: FRESH=1.")
+    print(closing_words(run))
+
+
+# --- Parameters -----------------------------------------------------------------------------------
+
+
+def find_notebooks(folder: str) -> Path:
+    """The notebooks' folder, if all five are in it."""
+    path = Path(folder).resolve()
+    missing = [name for name in NOTEBOOKS if not (path / f"{name}.ipynb").exists()]
+    if missing:
+        raise RetinaError(
+            f"{path}: {', '.join(missing)} not found. Expected the five notebooks; "
+            "run this from the repository's top folder."
+        )
+    return path
+
+
+def collect_parameters(folder: Path, options: argparse.Namespace) -> tuple[dict, tuple[str, ...]]:
+    """Every parameter that is set, checked against the notebooks, and the notebooks to run."""
+    declared = declared_by(folder, NOTEBOOKS)
+    preset = read_preset(folder / "presets", options.preset)
+    given = dict(options.p)
+    given |= {"data_dir": str(Path(options.data).resolve())} if options.data else {}
+    given |= {"run": options.run} if options.run else {}
+    chosen = {}
+    for where, values in {f"preset {options.preset}": preset, "command line": given}.items():
+        for name, value in values.items():
+            check_known(name, declared, where)
+            chosen[name] = cast(name, value, declared[name])
+    weights = chosen.get("weights", "")
+    chosen["weights"] = find_weights(weights, folder)
+    # What was trained keeps its own folder, so that both can be compared.
+    chosen.setdefault("run", options.preset + (f"_{Path(weights).stem}" if weights else ""))
+    names = WITHOUT_TRAINING if weights else NOTEBOOKS
+    unused = set(dict(options.p)) - set(declared_by(folder, names))
+    if unused:
+        raise RetinaError(
+            f"command line: {', '.join(sorted(unused))} would change nothing, for with given "
+            "weights nothing is trained. Leave it out, or leave out weights."
+        )
+    # Relative paths are meant as the notebooks mean them: from their own folder.
+    for name in ("outputs_dir", "data_dir"):
+        chosen[name] = str((folder / chosen.get(name, declared[name])).resolve())
+    check_data_folder(Path(chosen["data_dir"]))
+    return chosen, names
+
+
+def declared_by(folder: Path, names: Iterable[str]) -> dict:
+    """Names and defaults of the parameters of some notebooks together."""
+    declared = {}
+    for name in names:
+        declared |= declared_parameters(folder / f"{name}.ipynb")
+    return declared
+
+
+def find_weights(weights: str, folder: Path) -> str:
+    """ "" and "pretrained" as they are; a path from here, or else from the notebooks, in full."""
+    if not weights or (weights == "pretrained" and PRETRAINED.is_file()):
+        return weights
+    for place in (Path.cwd(), folder):
+        if (place / weights).is_file():
+            return str((place / weights).resolve())
+    hint = "Expected pretrained or a file such as outputs/tiny/weights/unet_best.pth."
+    if weights == "pretrained":
+        hint = f"Expected {PRETRAINED}, which comes with the package: install it again."
+    raise RetinaError(f"parameter weights: {weights} not found. {hint}")
+
+
+def check_data_folder(folder: Path) -> None:
+    """Refuse a data folder that is not there, before anything runs."""
+    if folder.is_dir():
+        return
+    hint = "Check DATA=..."
+    if (name := folder.name) in SOURCES:
+        hint = f"Import it first: make import-data DATASET={name} SRC=<folder or archive>"
+    raise RetinaError(f"{folder}: no such data folder. {hint}")
+
+
+# --- Running --------------------------------------------------------------------------------------
+
+
+def run_notebook(source: Path, run: Path, chosen: dict, before: Path | None, fresh: bool) -> bool:
+    """Run a notebook unless it is up to date; True if it ran.
+
+    ``before`` holds the fingerprint of the notebook that ran before it, None for the first.
+    """
+    name, declared = source.stem, declared_parameters(source)
+    finished = run / "notebooks" / f"{name}.ipynb"
+    unfinished = finished.with_suffix(".failed.ipynb")
+    parameters = {key: value for key, value in chosen.items() if key in declared}
+    current = fingerprint(what_decides(source, parameters, before))
+    if not fresh and is_current(finished, current):
+        print(f"{name}: up to date")
+        return False
+    for later in NOTEBOOKS[NOTEBOOKS.index(name) :]:  # all of these are about to change
+        finished.with_name(f"{later}.done").unlink(missing_ok=True)
+    finished.parent.mkdir(exist_ok=True)
+    title = "".join(read_json(source)["cells"][0]["source"]).splitlines()[0].lstrip("# ")
+    print(f"\n{name}: {title}", flush=True)
+    try:
+        papermill.execute_notebook(
+            source,
+            unfinished,
+            parameters,
+            kernel_name="python3",
+            cwd=source.parent,
+            progress_bar=False,
+            stdout_file=sys.stdout,
+            coalesce_streams=True,
+            config=Config({"KernelManager": {"transport_encryption": "auto"}}),
+        )
+    except (PapermillExecutionError, DeadKernelError) as error:
+        what = "the kernel died, most often for want of memory: halve batch_size"
+        if isinstance(error, PapermillExecutionError):
+            what = f"{error.ename} in cell {error.exec_count}: {error.evalue}"
+        raise RetinaError(
+            f"{name} stopped. {what}\n\nAs far as it came: {_short(unfinished)}\n"
+            f"Earlier notebooks are kept; the same command goes on from {name}."
+        ) from error
+    unfinished.replace(finished)
+    write_json(finished.with_suffix(".done"), {"fingerprint": current})
+    return True
+
+
+def what_decides(source: Path, parameters: dict, before: Path | None) -> list:
+    """What a notebook's result depends on: its code, parameters, data, weights, what ran before.
+
+    The package's own code is left out, so that mending a picture does not cost a training;
+    FRESH=1 runs everything again.
+    """
+    cells = read_json(source)["cells"]
+    parts = [parameters, [cell["source"] for cell in cells if cell["cell_type"] == "code"]]
+    if weights := parameters.get("weights"):
+        parts.append(sha256(PRETRAINED if weights == "pretrained" else weights))
+    if before:
+        return [*parts, read_json(before)]
+    data = sorted(Path(parameters["data_dir"]).rglob("*"))
+    return parts + [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in data]
+
+
+def is_current(finished: Path, current: str) -> bool:
+    """Whether a notebook finished with this fingerprint and its files are as it left them."""
+    done = finished.with_suffix(".done")
+    if not (finished.exists() and done.exists()) or read_json(done)["fingerprint"] != current:
+        return False
+    try:
+        return bool(require(finished.parents[1], finished.stem))
+    except RetinaError:
+        return False
+
+
+def closing_words(run: Path) -> str:
+    """Scores of the run, with what they mean, and where to look."""
+    results = Results.read(run)
+    test, protocol = results.splits["test"], results.protocol
+    spread = mean_sd(test.mean["dice"], test.sd["dice"])
+    places = {
+        "report.html": "the whole run on one page: open it in a browser",
+        "notebooks/": "the notebooks as they ran",
+        "metrics.csv": "scores of every photograph",
+        "overlays/": "predicted vessels over the photographs",
+    }
+    lines = [
+        "",
+        f"{protocol['data']}, test split, {test.n} photographs, {protocol['counted']}:",
+        f"  Dice {spread} per image (mean ± SD), {test.pooled['dice']:.3f} pooled",
+        f"  IoU {test.pooled['iou']:.3f}, ROC-AUC {test.pooled['auc']:.4f}, "
+        f"average precision {test.pooled['ap']:.3f} pooled",
+        f"  threshold {results.threshold.value:.3f} ({protocol['threshold']})",
+        *([f"  {protocol['weights']}"] if protocol.get("weights") else []),
+        "",
+        "Where to look:",
+        *(f"  {_short(run)}/{place:12} {words}" for place, words in places.items()),
+    ]
+    return "\n".join(lines)
+
+
+def _short(path: Path) -> str:
+    """A path from here, where that is shorter."""
+    return os.path.relpath(path) if Path.cwd() in path.parents else str(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

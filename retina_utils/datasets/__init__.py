@@ -1,0 +1,1 @@
+"""Photographs from elsewhere: official downloads, archives, drawn ones, and published scores."""

@@ -1,0 +1,85 @@
+"""The public data sets (``sources.toml``), and which of them a network was trained on."""
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from retina_utils.checkpoint import Network
+
+
+class Source(NamedTuple):
+    """How a data set is laid out, who made it, and how it is usually split.
+
+    Paths are those inside the download, however it is packed; ``{}`` is filled from the groups
+    of ``image``.
+    """
+
+    title: str
+    n_images: int  # in the complete download
+    fov_degrees: int  # the camera's angle of view
+    image: str  # pattern of a photograph's path
+    vessels: str
+    usual_test: str | int  # people of the usual test split: a pattern, or the last so many of all
+    usual: str  # that split in words
+    people: str  # what tells one person from the next
+    url: str
+    citation: str
+    licence: str
+    fov: str = ""  # empty: not part of the download, found in the photograph instead
+    second: str = ""  # empty: no second observer
+    name: str = "{name}"  # of a photograph once imported
+    person: str = "{person}"
+    archives: Sequence[str] = ()  # names of archives that the download may consist of
+    lacks: str = ""  # pattern of paths that some downloads lack
+    wrong: str = ""  # pattern of names whose annotation is known to be wrong
+    blank: str = ""  # pattern of names whose annotation may be blank
+
+
+with Path(__file__).with_name("sources.toml").open("rb") as _file:
+    SOURCES = {name: Source(**entry) for name, entry in tomllib.load(_file).items()}
+
+
+def dataset_of(data_dir: str | Path) -> str:
+    """The title of the public data set in an imported folder ("CHASE_DB1"); "" for any other."""
+    page = Path(data_dir) / "SOURCE.md"
+    if not page.is_file():
+        return ""
+    first = page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ").strip()
+    return first if first in {entry.title for entry in SOURCES.values()} else ""
+
+
+def trained_on(network: Network) -> str:
+    """The photographs a network was trained on, in words; "" where its file does not say."""
+    words = []
+    for key, names in network.card.get("photographs", {}).items():
+        title = SOURCES[key].title if key in SOURCES else key
+        words.append(f"{photographs(len(names))} of {title}, {min(names)} to {max(names)}")
+    return "; and ".join(words) or network.facts.get("data", "")
+
+
+def seen_in_training(network: Network, data_dir: str | Path, names: Sequence[str]) -> str:
+    """A sentence about those of a folder's photographs that a network may have been trained on.
+
+    ``names`` are those of its test photographs. The network's card lists the photographs of each
+    public data set, so only in an imported folder can they be told apart.
+    """
+    title, listed = dataset_of(data_dir), network.card.get("photographs", {})
+    source = next((key for key, entry in SOURCES.items() if entry.title == title), None)
+    seen = set(names) & set(listed.get(source, ()))
+    if seen:
+        rest = (
+            f"{len(seen)} of these {len(names)} test photographs are among them: "
+            "the scores on those are not a test."
+        )
+    elif source and "photographs" in network.card:
+        rest = "None of these test photographs is there."
+    else:
+        rest = "Scores on photographs from there are no test."
+    known = trained_on(network) or "photographs they do not name"
+    return f"These weights were trained on {known}. {rest}"
+
+
+def photographs(count: int) -> str:
+    """ "1 photograph", "3 photographs"."""
+    return "1 photograph" if count == 1 else f"{count} photographs"

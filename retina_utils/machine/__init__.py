@@ -1,0 +1,1 @@
+"""What has nothing to do with eyes: files, the device, the folder of a run."""

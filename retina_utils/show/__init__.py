@@ -1,0 +1,1 @@
+"""What a reader sees: pictures, figures, tables, the threshold slider, and the report."""

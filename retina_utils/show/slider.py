@@ -1,0 +1,290 @@
+"""Move the threshold and see what it does: a widget for JupyterLab and Colab.
+
+Nothing is recounted while the slider moves: every photograph is counted once, as a histogram of
+its probabilities, and drawn at screen size from levels that were rounded once.
+"""
+
+import base64
+import io
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from html import escape
+
+import ipywidgets as widgets
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.colors import to_hex
+from PIL import Image
+
+from retina_utils import metrics
+from retina_utils.evaluate import Case
+from retina_utils.show import figures, pictures
+from retina_utils.show.tables import Table
+
+WRAP = {"flex_flow": "row wrap"}
+PICTURE = "560px"  # the widest it is shown: with the slider it must fit on a screen
+# Each view with the colours to explain; the probability has a scale instead.
+DECIDED = "decided to be vessel"
+VIEWS = {
+    "overlay": {DECIDED: pictures.SKY},
+    "error map": pictures.ERROR_COLOURS,
+    "vessels": {DECIDED: pictures.ERROR_COLOURS["hit"]},
+    "probability": {},
+    "photograph": {},
+}
+
+
+class ThresholdExplorer(widgets.VBox):
+    """Photographs, a threshold slider, and the scores at that threshold.
+
+    Parameters
+    ----------
+    cases : list of ``evaluate.Case``
+        Photographs of one split; ``vessels`` may be None for those without annotation.
+    chosen : the threshold in force, in [0, 1]
+    best : the best possible threshold on these photographs, if it may be shown
+    split : what the photographs are, for the words around the numbers
+    on_choose : function of (threshold, reason), optional
+        Called when the reader decides by eye; without it there is nothing to decide.
+
+    Everything works without a browser: ``explorer.slider.value = 0.7`` redraws ``picture`` and
+    rewrites ``numbers``.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        chosen: float,
+        best: float | None = None,
+        split: str = "validation",
+        on_choose: Callable[[float, str], None] | None = None,
+    ):
+        if not cases:
+            raise ValueError(f"cases: no {split} photograph to show; expected at least one")
+        self.cases = [Case(*case) for case in cases]
+        self.chosen, self.split, self.on_choose = chosen, split, on_choose
+        self.marks = {"usual": 0.5, "chosen": chosen} | ({} if best is None else {"best": best})
+        self.histograms = [
+            None if case.vessels is None else metrics.histogram(*case[2:]) for case in self.cases
+        ]
+        counted = [histogram for histogram in self.histograms if histogram]
+        self.pooled, self.n_counted = metrics.pool(counted) if counted else None, len(counted)
+        super().__init__(self._build_controls())
+        self.add_class("threshold-explorer")
+        self._load_case()
+        self.photograph.observe(self._load_case, "value")
+        for control in (self.zoom, self.across, self.down):
+            control.observe(self._load_window, "value")
+        for control in (self.slider, self.view, self.opacity):
+            control.observe(self._draw, "value")
+
+    def _build_controls(self) -> list[widgets.Widget]:
+        """All controls, in the order in which the tab key visits them.
+
+        The picture with the slider beneath it, and beside them, or below where there is no room,
+        the numbers: all are seen at once while the slider moves.
+        """
+        names = [(case.name, index) for index, case in enumerate(self.cases)]
+        hint, layout = f"a {self.split} photograph", {"width": "280px"}
+        self.photograph = _control(widgets.Dropdown, "photograph", hint, layout, options=names)
+        self.view = widgets.ToggleButtons(options=list(VIEWS))
+        self.view.tooltips = [f"show the {view}" for view in VIEWS]
+        self.view.style.button_width = "auto"
+        self.picture = widgets.Image(format="jpeg", layout={"width": "100%", "margin": "0"})
+        self.key = widgets.HTML(layout={"height": "28px"})
+        hint, step = "pixels at least this probable are vessels", pictures.THRESHOLD_STEP
+        self.slider = _slider(_on_step(self.chosen), "threshold", hint, step, "auto")
+        self.slider.add_class("threshold-slider")
+        self.jumps = []
+        for name, value in self.marks.items():
+            jump = partial(setattr, self.slider, "value", _on_step(value))
+            words, hint = f"{name} {value:.3g}", f"go to the {name} threshold"
+            self.jumps.append(_button(words, hint, jump))
+        zooms = [(f"{n}×", n) for n in (1, 2, 4, 8)]
+        hint, layout = "enlarge a part of the photograph", {"width": "150px"}
+        self.zoom = _control(widgets.Dropdown, "zoom", hint, layout, options=zooms)
+        self.across = _slider(0.5, "left–right", "move the part across")
+        self.down = _slider(0.5, "up–down", "move the part up or down")
+        self.opacity = _slider(0.8, "tint", "strength of the tint in the overlay")
+        self.numbers, self.status = widgets.HTML(), widgets.HTML()
+        ticks = widgets.HTML(self._ticks(), layout={"margin": "-6px 0 6px"})
+        left = [self.picture, self.key, self.slider, ticks]
+        right = [self.numbers, widgets.HBox(self.jumps, layout=WRAP)]
+        right += [self.zoom, self.across, self.down, self.opacity]
+        left = widgets.VBox(left, layout={"flex": "3 1 400px", "max_width": PICTURE})
+        right = widgets.VBox(right, layout={"flex": "1 1 320px", "max_width": "360px"})
+        top = widgets.HBox([self.photograph, self.view], layout=WRAP)
+        middle = widgets.HBox([left, right], layout=WRAP | {"grid_gap": "0 16px"})
+        return [top, middle, *self._build_choice()]
+
+    def _build_choice(self) -> list[widgets.Widget]:
+        """The reason, the button and what came of it; nothing without ``on_choose``."""
+        hint, layout = "a sentence that says why", {"flex": "1 1 280px", "max_width": PICTURE}
+        self.reason = _control(widgets.Text, "reason", hint, layout)
+        self.reason.placeholder = "why this one? (kept with the choice)"
+        hint = "keep this threshold, chosen by eye"
+        self.choose = _button("use this threshold", hint, self._choose)
+        if self.on_choose is None:
+            return []
+        if self.split == "test":
+            self._say("A threshold chosen on test photographs flatters their scores.")
+        return [widgets.HBox([self.reason, self.choose], layout=WRAP), self.status]
+
+    def _ticks(self) -> str:
+        """Marks under the track, where their thresholds are; a close neighbour goes below."""
+        ticks, lines, row, last = [], 1, 0, -1.0
+        for name, value in sorted(self.marks.items(), key=lambda mark: mark[1]):
+            row = row + 1 if value - last < 0.12 else 0
+            last, lines = value, max(lines, row + 1)
+            ticks.append(
+                f'<span style="position:absolute;left:{value:.2%};top:{1.2 * row:.1f}em;'
+                f'transform:translateX(-50%);white-space:nowrap">▴ {escape(name)}</span>'
+            )
+        track = "margin:0 12px 0 98px"  # where the slider has it: room for words on both sides
+        style = f"position:relative;{track};height:{1.2 * lines:.1f}em;font-size:11px"
+        return f'<div aria-hidden="true" style="{style};line-height:1.2em">{"".join(ticks)}</div>'
+
+    def _load_case(self, _change=None) -> None:
+        """Round the probabilities of the photograph to 16 bits, once."""
+        self.case = self.cases[self.photograph.value]
+        inside = np.where(self.case.fov, self.case.probability, 0)
+        self.levels = metrics.to_levels(inside).astype(np.uint16)
+        self._load_window()
+
+    def _load_window(self, _change=None) -> None:
+        """Cut out the visible part; what the threshold does not change is resized here."""
+        zoom, shape = self.zoom.value, self.case.fov.shape
+        self.across.disabled = self.down.disabled = zoom == 1
+        sides = tuple(max(n // zoom, 1) for n in shape)
+        at = (self.down.value, self.across.value)
+        centre = [sides[axis] / 2 + at[axis] * (shape[axis] - sides[axis]) for axis in (0, 1)]
+        self.window = pictures.window_at(shape, sides, centre)
+        self.size = pictures.size_within(sides, screen_pixels(max(shape)))
+        self.fov, self.window_levels = self.case.fov[self.window], self.levels[self.window]
+        self.small_photograph = pictures.shrink(self.case.image[self.window], self.size)
+        self._draw()
+
+    def _draw(self, _change=None) -> None:
+        buffer = io.BytesIO()
+        Image.fromarray(self._view()).save(buffer, format="JPEG", quality=85)
+        self.picture.value = buffer.getvalue()
+        self.key.value = self._key()
+        self.numbers.value = self._numbers()
+
+    @property
+    def threshold(self) -> float:
+        """Where the slider stands; at the step nearest to a mark, exactly the mark's threshold."""
+        value = self.slider.value
+        mark = min(self.marks.values(), key=lambda mark: abs(mark - value))
+        return mark if _on_step(mark) == _on_step(value) else value
+
+    def _view(self) -> np.ndarray:
+        """The visible part in the chosen view: (h, w, 3) uint8 at screen size."""
+        view, vessels = self.view.value, self.case.vessels
+        if view == "photograph":
+            return self.small_photograph
+        if view == "probability":
+            colours = plt.get_cmap(pictures.PROBABILITY_MAP)(np.linspace(0, 1, 256), bytes=True)
+            grey = np.right_shift(self.window_levels, 8).astype(np.uint8)
+            return colours[pictures.shrink(grey, self.size), :3]
+        predicted = self.window_levels >= metrics.lowest_level(self.threshold)
+        if view == "overlay":
+            look = {"opacity": self.opacity.value, "size": self.size}
+            return pictures.overlay(self.small_photograph, predicted & self.fov, **look)
+        # Without an annotation, "vessels" and "error map" are the same: all that was found.
+        truth = predicted if view == "vessels" or vessels is None else vessels[self.window]
+        return pictures.error_map(predicted, truth, self.fov, self.size)
+
+    def _key(self) -> str:
+        """What the colours of the view mean, and a word where errors cannot be drawn."""
+        if self.case.vessels is None:
+            return "This photograph has no annotation: no scores, and an error map without errors."
+        if self.view.value == "probability":
+            shades = plt.get_cmap(pictures.PROBABILITY_MAP)(np.linspace(0, 1, 9))
+            ramp = f"linear-gradient(to right,{','.join(map(to_hex, shades))})"
+            return f"0 {_swatch(ramp, '5em')} 1"
+        colours = VIEWS[self.view.value].items()
+        return " &ensp; ".join(f"{_swatch(colour)} {name}" for name, colour in colours)
+
+    def _numbers(self) -> str:
+        """The scores of this photograph and of the whole split, as an HTML table."""
+        histograms = {
+            "this photograph": self.histograms[self.photograph.value],
+            f"{self.n_counted} {self.split} photographs, pooled": self.pooled,
+        }
+        counts = {k: metrics.confusion_at(h, self.threshold) for k, h in histograms.items() if h}
+        scores = {name: metrics.scores(found) for name, found in counts.items()}
+        rows = [
+            {"": words} | {name: found[key] for name, found in scores.items()}
+            for key, words in list(metrics.SCORES.items())[:5]
+            if scores
+        ]
+        caption = f"threshold {self.threshold:.3f}, inside the field of view"
+        table = Table(rows, caption=caption)._repr_html_()
+        return f'<div style="line-height:1.5">{table}</div>'
+
+    def _choose(self) -> None:
+        """Hand the threshold and its reason on, and say that an eye made the choice."""
+        threshold, reason = self.threshold, self.reason.value.strip()
+        words = f"chosen by eye on {self.split} photographs: {reason}"
+        try:
+            if reason:
+                self.on_choose(threshold, reason)
+                self._say(f"<b>Threshold {threshold:.3f}</b>, {escape(words)}")
+            else:
+                self._say("<b>Not kept.</b> Write the reason first.")
+        except (OSError, ValueError) as error:  # a widget's errors would be seen by nobody
+            self._say(f"<b>Not kept:</b> {escape(str(error))}")
+
+    def _say(self, words: str) -> None:
+        """Show a line that a screen reader reads at once."""
+        self.status.value = f'<span role="alert">{words}</span>'
+
+    def _repr_mimebundle_(self, **options) -> dict:
+        """The widget, and for readers without a kernel a figure with three thresholds."""
+        at = self.chosen
+        steps = {"low": max(at - 0.3, 0.05), "chosen": at, "high": min(at + 0.3, 0.95)}
+        with plt.ioff():
+            fig = figures.plot_three_thresholds(self.case, steps)
+        still = base64.b64encode(figures.encode(fig)).decode()
+        plt.close(fig)
+        words = f"ThresholdExplorer: {len(self.cases)} {self.split} photographs; needs a kernel"
+        return super()._repr_mimebundle_(**options) | {"image/jpeg": still, "text/plain": words}
+
+
+def _on_step(value: float) -> float:
+    """The step of the slider nearest to ``value``."""
+    # A browser would round what is between steps and send it back, perhaps after the next move.
+    step = pictures.THRESHOLD_STEP
+    return round(round(value / step) * step, 6)
+
+
+def _button(words: str, tooltip: str, on_click: Callable[[], None]) -> widgets.Button:
+    button = widgets.Button(description=words, tooltip=tooltip, layout={"width": "auto"})
+    button.on_click(lambda _button: on_click())
+    return button
+
+
+def _control(kind, description: str, tooltip: str, layout: dict, **options) -> widgets.Widget:
+    words = {"description": description, "tooltip": tooltip}
+    return kind(**words, **options, style={"description_width": "80px"}, layout=layout)
+
+
+def _slider(value: float, words: str, tooltip: str, step: float = 0.02, width: str = "240px"):
+    """A slider from 0 to 1 without a number beside it."""
+    options = {"value": value, "min": 0, "max": 1, "step": step, "readout": False}
+    return _control(widgets.FloatSlider, words, tooltip, {"width": width}, **options)
+
+
+def _swatch(background: str, width: str = "1em") -> str:
+    """A small coloured box, as HTML."""
+    style = f"display:inline-block;width:{width};height:1em;vertical-align:-.15em"
+    return f'<span style="{style};border:1px solid {pictures.GREY};background:{background}"></span>'
+
+
+def screen_pixels(longest: int) -> int:
+    """The longer side of the picture, 512 to 768, for a photograph ``longest`` pixels long."""
+    if longest > 1152:  # reduced by a whole number, which is several times faster
+        return math.ceil(longest / math.ceil(longest / 768))
+    return min(max(longest, 512), 768)

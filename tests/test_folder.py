@@ -1,0 +1,340 @@
+"""`make predict`: what is written, what is skipped, what is done again."""
+
+import csv
+import errno
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from retina_utils import RetinaError, images, metrics, models
+from retina_utils.checkpoint import Network, load_network, save_network
+from retina_utils.commands import folder as command
+from retina_utils.evaluate import Results, Threshold
+from retina_utils.fov import find_fov
+from retina_utils.patches import Preparation
+
+TINY = Path(__file__).parent.parent / "data" / "tiny" / "test" / "images"
+PREPARATION = Preparation(patch_size=64, stride=64, fov_diameter=96)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "net.pt"
+    save_network(path, Network(models.UNet(widths=[2, 4]), PREPARATION, threshold=0.5))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Good, truncated, grey, tiny and nested photographs, and a file that is none."""
+    first, second, *_ = sorted(TINY.iterdir())
+    target = tmp_path / "photographs"
+    (target / "left eyes").mkdir(parents=True)
+    shutil.copyfile(first, target / "good.png")
+    shutil.copyfile(second, target / "left eyes" / "Größe 1.png")
+    Image.open(first).convert("L").save(target / "grey.png")
+    Image.open(first).resize((40, 40)).save(target / "tiny.png")
+    (target / "cut.png").write_bytes(first.read_bytes()[:2000])
+    Image.new("RGB", (200, 200)).save(target / "black.png")
+    (target / "notes.txt").write_text("no photograph")
+    return target
+
+
+def rows_of(out):
+    with (out / "summary.csv").open(newline="", encoding="utf-8") as file:
+        return {row["name"]: row for row in csv.DictReader(file)}
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The names of the photographs that are predicted, in order."""
+    real, names = command.predict_photograph, []
+
+    def noting(network, name, file, *rest):
+        names.append(file.name)
+        return real(network, name, file, *rest)
+
+    monkeypatch.setattr(command, "predict_photograph", noting)
+    return names
+
+
+def test_every_good_photograph_gets_its_three_files_and_bad_ones_a_word(
+    folder, weights, tmp_path, capsys
+):
+    out = tmp_path / "maps"
+    status = command.main([str(folder), "--out", str(out), "--weights", str(weights)])
+    said = capsys.readouterr()
+    assert status == 1 and "4 done, 2 failed" in said.out
+    assert "cut.png" in said.err and "black.png" in said.err
+    rows = rows_of(out)
+    assert set(rows) == {
+        "good.png", "grey.png", "tiny.png", "cut.png", "black.png", "left eyes/Größe 1.png",
+    }  # fmt: skip
+    assert rows["cut.png"]["status"] == "failed" and "cannot be read" in rows["cut.png"]["message"]
+    image = images.read_photograph(folder / "good.png")
+    with Image.open(out / "good_vessels.png") as file:
+        vessels = np.asarray(file)
+        assert file.mode == "L" and set(np.unique(vessels)) <= {0, 255}
+    with Image.open(out / "good_probability.png") as file:
+        assert file.mode == "I;16"
+    probability = images.read_probability(out / "good_probability.png")
+    overlay = images.read_photograph(out / "good_overlay.png")
+    assert vessels.shape == probability.shape == image.shape[:2] and overlay.shape == image.shape
+    row, fov = rows["good.png"], find_fov(image)
+    assert not probability[~fov].any()
+    assert ((vessels > 0) == (metrics.decide(probability, 0.5) & fov)).all()
+    assert int(row["fov_area"]) == fov.sum() and float(row["threshold"]) == 0.5
+    assert float(row["vessel_share"]) == pytest.approx((vessels > 0).sum() / fov.sum(), abs=1e-4)
+    assert float(row["seconds"]) > 0
+    assert (out / "left eyes" / "Größe 1_overlay.png").exists()
+    record = json.loads((out / "predict.json").read_text(encoding="utf-8"))
+    assert (
+        record["threshold"] == 0.5
+        and record["flips"] is True
+        and len(record["weights_sha256"]) == 64
+    )
+
+
+def test_a_second_call_does_only_what_has_changed(folder, weights, tmp_path, asked, capsys):
+    out = tmp_path / "maps"
+
+    def call(**options):
+        asked.clear()
+        command.predict_folder(folder, out, weights=weights, **options)
+        return sorted(set(asked) - {"cut.png", "black.png"})
+
+    everything = ["Größe 1.png", "good.png", "grey.png", "tiny.png"]
+    assert call() == everything
+    before = rows_of(out)
+    capsys.readouterr()
+    assert call() == [] and "4 were done before" in capsys.readouterr().out
+    again = rows_of(out)
+    assert {n: before[n] for n in before if before[n]["status"] == "done"} == {
+        n: again[n] for n in again if again[n]["status"] == "done"
+    }
+    (out / "good_overlay.png").unlink()
+    Image.open(folder / "grey.png").rotate(90).save(folder / "grey.png")
+    assert call() == ["good.png", "grey.png"]
+    assert call(threshold=0.3) == everything
+    assert call(threshold=0.3, flips=False) == everything
+    other = Network(models.UNet(widths=[2, 4]), PREPARATION, threshold=0.3)
+    save_network(weights.with_name("other.pt"), other)
+    asked.clear()
+    command.predict_folder(folder, out, weights=weights.with_name("other.pt"), flips=False)
+    assert set(everything) <= set(asked)
+
+
+def test_a_call_that_was_cut_off_goes_on(folder, weights, tmp_path, monkeypatch):
+    out, real, asked = tmp_path / "maps", command.predict_photograph, []
+
+    def stop_at_tiny(network, name, *rest):
+        asked.append(name)
+        if name == "tiny.png":
+            raise KeyboardInterrupt
+        return real(network, name, *rest)
+
+    monkeypatch.setattr(command, "predict_photograph", stop_at_tiny)
+    arguments = [str(folder), "--out", str(out), "--weights", str(weights)]
+    assert command.main(arguments) == 130
+    assert {"good.png", "grey.png"} <= set(rows_of(out))
+    asked.clear()
+    monkeypatch.setattr(
+        command, "predict_photograph", lambda n, name, *a: asked.append(name) or real(n, name, *a)
+    )
+    assert command.main(arguments) == 1
+    assert "good.png" not in asked and "tiny.png" in asked
+    assert not list(out.rglob("*.tmp"))
+
+
+def test_only_a_call_that_came_to_its_end_is_recorded_as_finished(
+    folder, weights, tmp_path, monkeypatch
+):
+    record = tmp_path / "maps" / "predict.json"
+
+    def look(*rest):
+        during = json.loads(record.read_text())
+        assert during["state"] == "unfinished" and during["threshold"] == 0.5
+        assert not {"finished", "seconds", "peak_memory_gib"} & set(during)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(command, "predict_photograph", look)
+        command.predict_folder(folder, tmp_path / "maps", weights=weights)
+    before = json.loads(record.read_text())
+    command.predict_folder(folder, tmp_path / "maps", weights=weights)
+    after = json.loads(record.read_text())
+    assert after["state"] == "finished" and after["seconds"] > 0 and after["finished"]
+    assert set(before) < set(after)
+
+
+def test_own_fov_masks_are_used(folder, weights, tmp_path):
+    shape = images.read_photograph(folder / "good.png").shape[:2]
+    half = np.zeros(shape, bool)
+    half[:, : shape[1] // 2] = True
+    images.write_png(tmp_path / "fovs" / "good_fov.png", half)
+    command.predict_folder(
+        folder / "good.png", tmp_path / "maps", weights=weights, fov_folder=tmp_path / "fovs"
+    )
+    assert int(rows_of(tmp_path / "maps")["good.png"]["fov_area"]) == half.sum()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda folder: {"out": folder}, "choose another OUT"),
+        (lambda folder: {"out": folder, "images": folder / "good.png"}, "choose another OUT"),
+        (lambda folder: {"images": folder / "missing"}, "no such file or folder"),
+        (lambda folder: {"weights": folder / "missing.pt"}, "no such checkpoint"),
+        (lambda folder: {"threshold": "1.5"}, "between 0 and 1"),
+    ],
+)
+def test_what_cannot_begin_says_why_and_writes_nothing(
+    folder, weights, tmp_path, capsys, change, words
+):
+    given = {"images": folder, "out": tmp_path / "maps", "weights": weights, "threshold": "0.5"}
+    given |= change(folder)
+    images_given = str(given.pop("images"))
+    options = [text for key, value in given.items() for text in (f"--{key}", str(value))]
+    assert command.main([images_given, *options]) == 2
+    assert words.lower() in capsys.readouterr().err.lower()
+    assert not (tmp_path / "maps").exists() and not (folder / "summary.csv").exists()
+
+
+def test_one_photograph_alone_leaves_the_lines_of_the_others(folder, weights, tmp_path, asked):
+    out = tmp_path / "maps"
+    command.predict_folder(folder, out, weights=weights)
+    asked.clear()
+    assert [o.name for o in command.predict_folder(folder / "good.png", out, weights=weights)] == [
+        "good.png"
+    ]
+    assert not asked and {"good.png", "grey.png", "left eyes/Größe 1.png"} <= set(rows_of(out))
+
+
+def test_a_photograph_that_no_longer_reads_loses_its_old_maps(folder, weights, tmp_path):
+    out = tmp_path / "maps"
+    command.predict_folder(folder, out, weights=weights)
+    (folder / "good.png").write_bytes(b"no longer an image")
+    command.predict_folder(folder, out, weights=weights)
+    assert rows_of(out)["good.png"]["status"] == "failed"
+    assert not list(out.glob("good_*")) and list(out.glob("grey_*"))
+
+
+def test_masks_among_the_photographs_are_left_out(folder, weights, tmp_path, capsys):
+    for bad in ("cut.png", "black.png"):
+        (folder / bad).unlink()
+    shape = images.read_photograph(folder / "good.png").shape[:2]
+    mask = np.zeros(shape, bool)
+    mask[20:30] = True
+    images.write_png(folder / "good_1stHO.png", mask)
+    status = command.main([str(folder), "--out", str(tmp_path / "maps"), "--weights", str(weights)])
+    assert status == 0 and "1 masks left out" in capsys.readouterr().out
+    assert rows_of(tmp_path / "maps")["good_1stHO.png"]["status"] == "left out"
+    assert not list((tmp_path / "maps").glob("good_1stHO_*"))
+
+
+def test_maps_and_hidden_folders_are_no_photographs(folder, weights, tmp_path, asked):
+    shutil.copytree(folder / "left eyes", folder / ".thumbnails")
+    command.predict_folder(folder / "good.png", folder / "maps", weights=weights)
+    asked.clear()
+    command.predict_folder(folder, folder / "new", weights=weights)
+    assert sorted(asked) == [
+        "Größe 1.png",
+        "black.png",
+        "cut.png",
+        "good.png",
+        "grey.png",
+        "tiny.png",
+    ]
+    with pytest.raises(RetinaError, match="holds maps of an earlier call"):
+        command.predict_folder(folder / "maps", tmp_path / "other", weights=weights)
+
+
+def test_a_network_out_of_memory_costs_one_photograph(folder, weights, tmp_path, monkeypatch):
+    real = command.predict_image
+
+    def small(network, image, fov, **rest):
+        if image.shape[:2] != (40, 40):
+            raise RuntimeError("out of memory")
+        return real(network, image, fov, **rest)
+
+    monkeypatch.setattr(command, "predict_image", small)
+    found = {
+        o.name: o.status for o in command.predict_folder(folder, tmp_path / "maps", weights=weights)
+    }
+    assert found["tiny.png"] == "done" and found["good.png"] == "failed"
+
+
+def test_a_full_disk_stops_and_keeps_what_is_done(folder, weights, tmp_path, monkeypatch, capsys):
+    real, out = command.write_overlay, tmp_path / "maps"
+
+    def full(path, picture):
+        if path.name.startswith("grey"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(path, picture)
+
+    monkeypatch.setattr(command, "write_overlay", full)
+    assert command.main([str(folder), "--out", str(out), "--weights", str(weights)]) == 2
+    assert "No space left" in capsys.readouterr().err
+    assert rows_of(out)["good.png"]["status"] == "done" and "grey.png" not in rows_of(out)
+
+
+def test_a_spoilt_summary_costs_time_only(folder, weights, tmp_path, asked):
+    out = tmp_path / "maps"
+    out.mkdir()
+    (out / "summary.csv").write_bytes("name,status\nGr\xf6\xdfe.png,done\n".encode("latin-1"))
+    command.predict_folder(folder / "good.png", out, weights=weights)
+    assert asked == ["good.png"] and set(rows_of(out)) == {"good.png"}
+
+
+def test_masks_are_looked_for_in_the_photographs_own_sub_folder(folder, weights, tmp_path):
+    shutil.copyfile(folder / "good.png", folder / "left eyes" / "good.png")
+    root, files = command.find_photographs(folder, tmp_path / "maps")
+    fovs = tmp_path / "fovs"
+    images.write_png(fovs / "good_fov.png", np.ones((4, 4), bool))
+    images.write_png(fovs / "Größe 1_mask.png", np.ones((4, 4), bool))
+    found = command.find_fov_files(fovs, root, files)
+    assert found == {
+        folder / "good.png": fovs / "good_fov.png",
+        folder / "left eyes" / "Größe 1.png": fovs / "Größe 1_mask.png",
+    }
+    with pytest.raises(RetinaError, match="no such folder"):
+        command.find_fov_files(tmp_path / "missing", root, files)
+    with pytest.raises(RetinaError, match="bears the name"):
+        command.find_fov_files(folder / "left eyes", root, [folder / "grey.png"])
+
+
+def test_two_photographs_of_one_name_are_refused(folder, weights, tmp_path, capsys):
+    Image.open(folder / "good.png").save(folder / "good.jpg")
+    assert command.main([str(folder), "--out", str(tmp_path), "--weights", str(weights)]) == 2
+    assert "would write the same files" in capsys.readouterr().err
+
+
+def test_the_threshold_of_a_run_is_found_beside_its_weights(weights, tmp_path):
+    inside = tmp_path / "run" / "weights" / "unet_best.pth"
+    (tmp_path / "run").mkdir()
+    inside.parent.mkdir()
+    shutil.copyfile(weights, inside)
+    network = load_network(inside)
+    without = replace(network, threshold=None)
+
+    def write(sha256, chosen_on="validation"):
+        threshold = Threshold(0.37, chosen_on, "dice")
+        Results({}, threshold, {}, {"sha256": sha256}).write(tmp_path / "run")
+
+    write(network.sha256)
+    assert command.find_threshold(without, inside)[1].endswith("on validation photographs")
+    write("def")
+    value, origin = command.find_threshold(without, inside)
+    assert value == 0.37 and "for other weights" in origin
+    assert command.find_threshold(replace(network, threshold=0.4), inside)[0] == 0.4
+    assert command.find_threshold(replace(network, threshold=0.4), inside, 0.2)[0] == 0.2
+    assert command.find_threshold(without, weights)[0] == 0.5
+    write("def", "the weights' own training")  # of other weights, which the run was given
+    assert command.find_threshold(without, inside)[0] == 0.5
