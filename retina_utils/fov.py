@@ -4,10 +4,16 @@ A fundus camera sees through a round stop, so a photograph is a bright disc on b
 off at the top and bottom. Scores count only what lies inside it.
 """
 
+import warnings
+
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 from scipy.spatial import ConvexHull
+from skimage.measure import CircleModel, ransac
+
+# An outline that no circle fits is nothing to warn of: the region itself is taken then.
+warnings.filterwarnings("ignore", category=UserWarning, module="skimage.measure.fit")
 
 WORKING_SIZE = 512  # pixels of the longer side on which the disc is searched
 # The search runs at several brightness levels, as fractions of the way from the surround to the
@@ -92,7 +98,7 @@ def _candidate(brightness: np.ndarray, threshold: float) -> tuple[float, np.ndar
     region = _largest_component(brightness > threshold)
     if region.mean() < SMALLEST_SHARE or min(np.ptp(np.nonzero(region), axis=1)) < 8:
         return 0.0, region
-    disc, support = _fit_circle(*_outline(region), region.shape)
+    disc, support = _fit_circle(_outline(region), region.shape)
     disc_edge, edge = _edge_contrast(brightness, disc), _edge_contrast(brightness, region)
     circular = support > 0.4 and disc_edge > 0.5
     if circular and (disc & region).sum() > 0.965 * (disc | region).sum():
@@ -110,58 +116,57 @@ def _largest_component(bright: np.ndarray) -> np.ndarray:
     return ndimage.binary_fill_holes(labels == sizes.argmax()) & (sizes.max() > 0)
 
 
-def _outline(region: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Outermost edges (y, x) of each row and column, except those on the image's border."""
+def _outline(region: np.ndarray) -> np.ndarray:
+    """Outermost edges (x, y) of each row and column, except those on the image's border."""
     height, width = region.shape
     rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
     left, right = region[rows].argmax(1), width - region[rows, ::-1].argmax(1)
     top, bottom = region[:, columns].argmax(0), height - region[::-1, columns].argmax(0)
     y = np.concatenate([rows + 0.5, rows + 0.5, top, bottom])
     x = np.concatenate([left, right, columns + 0.5, columns + 0.5])
-    inside = (y > 1) & (y < height - 1) & (x > 1) & (x < width - 1)
-    return y[inside], x[inside]
+    return np.stack([x, y], -1)[_within(x, y, region.shape)]
 
 
-def _fit_circle(y: np.ndarray, x: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, float]:
-    """The circle most outline points agree on: its disc (H, W) bool, and its support.
+def _within(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Which points lie inside the image, a pixel from its border."""
+    return (y > 1) & (y < shape[0] - 1) & (x > 1) & (x < shape[1] - 1)
 
-    Three random points make a circle; of 400 such circles the one with the most points nearby
-    wins, and a least-squares fit to those points refines it (RANSAC, Fischler and Bolles, 1981).
-    The support is the share of the circle's visible arc that has an outline point nearby.
+
+def _fit_circle(outline: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, float]:
+    """The circle most outline points (n, 2) agree on: its disc (H, W) bool, and its support.
+
+    RANSAC (Fischler and Bolles, 1981), refined by least squares. The support is the share of the
+    circle's visible arc that has an outline point nearby.
     """
     nothing = np.zeros(shape, bool), 0.0
-    if len(y) < 12:
+    if len(outline) < 12:
         return nothing
-    rng = np.random.default_rng(0)
-    p = np.stack([x, y], -1)[rng.integers(len(y), size=(400, 3))]  # (400, 3 points, 2)
-    a, b = p[:, 1] - p[:, 0], p[:, 2] - p[:, 0]
-    cross = 2 * (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])
-    p, a, b, cross = (v[np.abs(cross) > 1e-6] for v in (p, a, b, cross))
-    if not len(cross):
+    model, near = ransac(
+        outline,
+        CircleModel,
+        min_samples=3,
+        residual_threshold=max(1, 0.004 * max(shape)),
+        is_model_valid=lambda circle, *_: _circle(circle)[2] < 2 * max(shape),
+        max_trials=400,
+        stop_probability=0.9999,
+        rng=0,
+    )
+    if model is None or near.sum() < 12:
         return nothing
-    aa, bb = (a**2).sum(1), (b**2).sum(1)
-    dx = (b[:, 1] * aa - a[:, 1] * bb) / cross
-    dy = (a[:, 0] * bb - b[:, 0] * aa) / cross
-    cx, cy, radius = p[:, 0, 0] + dx, p[:, 0, 1] + dy, np.hypot(dx, dy)
-
-    gap = np.abs(np.hypot(x - cx[:, None], y - cy[:, None]) - radius[:, None])
-    tolerance = np.maximum(1, 0.008 * radius)[:, None]
-    near = (gap < tolerance) & (radius[:, None] < 2 * max(shape))
-    near = near[near.sum(1).argmax()]
-    if near.sum() < 12:
-        return nothing
-    x, y = x[near], y[near]
-    system = np.stack([2 * x, 2 * y, np.ones_like(x)], -1)
-    cx, cy, c = np.linalg.lstsq(system, x**2 + y**2, rcond=None)[0]
-    radius = np.sqrt(c + cx**2 + cy**2)
-
+    cx, cy, radius = _circle(model)
     turn = np.linspace(-np.pi, np.pi, 181)
-    ay, ax = cy + radius * np.sin(turn), cx + radius * np.cos(turn)
-    visible = (ay > 1) & (ay < shape[0] - 1) & (ax > 1) & (ax < shape[1] - 1)
+    visible = _within(*model.predict_xy(turn).T, shape)
+    x, y = outline[near].T
     found, _ = np.histogram(np.arctan2(y - cy, x - cx), turn)
     support = (found[visible[:-1]] > 0).mean() if visible.sum() > 9 else 0.0
     yy, xx = np.ogrid[: shape[0], : shape[1]]
     return np.hypot(yy + 0.5 - cy, xx + 0.5 - cx) <= radius, float(support)
+
+
+def _circle(model: CircleModel) -> tuple[float, float, float]:
+    """Centre (x, y) and radius, by what every version of scikit-image has."""
+    (x0, y0), (x1, y1) = model.predict_xy(np.array([0, np.pi]))
+    return (x0 + x1) / 2, (y0 + y1) / 2, float(np.hypot(x1 - x0, y1 - y0)) / 2
 
 
 def _edge_contrast(brightness: np.ndarray, disc: np.ndarray) -> float:
