@@ -5,21 +5,11 @@ import math
 
 import numpy as np
 import pytest
-from skimage.morphology import thin
 from test_metrics import blobs
 
 from retina_utils import metrics
 from retina_utils.frame import fov_diameter
 from retina_utils.measures import mistakes, widths
-
-
-@pytest.mark.parametrize("sigma", [0, 1, 3, 6])
-def test_skeletons_equal_scikit_images_thinning(sigma):
-    vessels = blobs(sigma, share=0.3, sigma=sigma)
-    vessels[0, :40] = vessels[:30, -1] = True  # on the border too
-    assert np.array_equal(widths.skeleton(vessels), thin(vessels))
-    turned = np.ascontiguousarray(vessels.T)
-    assert np.array_equal(widths.skeleton(vessels.T), thin(turned))  # whatever the memory layout
 
 
 def lines():

@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 from scipy.ndimage import binary_dilation, distance_transform_edt, label
+from skimage.morphology import skeletonize
 
 from retina_utils.frame import fov_diameter
-from retina_utils.measures.widths import THIN, skeleton, thin_and_thick
+from retina_utils.measures.widths import THIN, thin_and_thick
 from retina_utils.metrics import require_maps
 
 NEAR = 0.001  # of the FOV's diameter, at least a pixel: this near, a centreline is met
@@ -66,7 +67,7 @@ def near_centreline(vessels: np.ndarray, other: np.ndarray, reach: int) -> np.nd
 
     All maps are (H, W) bool. Nothing is near where there is no centreline.
     """
-    centre = skeleton(vessels)
+    centre = skeletonize(vessels)
     if not centre.any():
         return np.zeros_like(vessels)
     met = binary_dilation(other, np.ones((3, 3)), reach) & centre
@@ -77,7 +78,7 @@ def near_centreline(vessels: np.ndarray, other: np.ndarray, reach: int) -> np.nd
 def elongated(spots: np.ndarray) -> np.ndarray:
     """The connected parts of a (H, W) bool map that are ``ELONGATED`` times as long as wide."""
     parts, count = label(spots, np.ones((3, 3)))
-    length = np.bincount(parts[skeleton(spots)], minlength=count + 1)
+    length = np.bincount(parts[skeletonize(spots)], minlength=count + 1)
     width = np.zeros(count + 1)
     to_edge = 2 * distance_transform_edt(np.pad(spots, 1))[1:-1, 1:-1] - 1
     np.maximum.at(width, parts[spots], to_edge[spots])

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
+from skimage.morphology import skeletonize
 
 from retina_utils.frame import fov_diameter
 from retina_utils.metrics import ratio, require_maps
@@ -33,7 +34,7 @@ def thin_and_thick(vessels: np.ndarray, limit: float) -> tuple[np.ndarray, np.nd
     to one pixel. Recall on thin vessels is that of ``confusion(predicted, thin, fov & ~thick)``.
     """
     require_maps(vessels=vessels)
-    centre = skeleton(vessels)
+    centre = skeletonize(vessels)
     to_edge = distance_transform_edt(np.pad(vessels, 1))[1:-1, 1:-1]
     nearest = distance_transform_edt(~centre, return_distances=False, return_indices=True)
     thin = vessels & (2 * to_edge[tuple(nearest)] - 1 <= limit)
@@ -48,41 +49,9 @@ def cldice(predicted: np.ndarray, vessels: np.ndarray, fov: np.ndarray) -> float
     """
     require_maps(predicted=predicted, vessels=vessels, fov=fov)
     predicted, vessels = predicted & fov, vessels & fov
-    centre, true_centre = skeleton(predicted), skeleton(vessels)
+    centre, true_centre = skeletonize(predicted), skeletonize(vessels)
     on_vessels = ratio(np.count_nonzero(centre & vessels), np.count_nonzero(centre))
     found = ratio(np.count_nonzero(true_centre & predicted), np.count_nonzero(true_centre))
     if math.isnan(on_vessels) or math.isnan(found):  # one has no centreline, or neither has
         return math.nan if math.isnan(on_vessels) and math.isnan(found) else 0.0
     return 2 * on_vessels * found / (on_vessels + found) if on_vessels + found else 0.0
-
-
-def skeleton(vessels: np.ndarray) -> np.ndarray:
-    """Centrelines, one pixel wide, of (H, W) bool vessels (Guo & Hall, CACM 1989)."""
-    grid = np.ascontiguousarray(np.pad(vessels, 1), dtype=np.uint8)
-    flat, row = grid.ravel(), grid.shape[1]
-    clockwise = [-row, -row + 1, 1, row + 1, row, row - 1, -1, -row - 1]  # from the north
-    pixels, before = np.flatnonzero(flat), -1
-    while len(pixels) != before:
-        before = len(pixels)
-        for removable in REMOVABLE:
-            code = sum(flat[pixels + step] << i for i, step in enumerate(clockwise))
-            flat[pixels[removable[code]]] = 0
-            pixels = pixels[~removable[code]]
-    return grid[1:-1, 1:-1].astype(bool)
-
-
-def removable_codes() -> tuple[np.ndarray, np.ndarray]:
-    """For both passes, whether a pixel goes, given its 8 neighbours as bits: two (256,) bool."""
-    around = (np.arange(256)[:, None] >> np.arange(8)) & 1 == 1  # north first, clockwise
-    north, north_east, east, south_east, south, south_west, west, north_west = around.T
-    sides, corners = around[:, ::2], around[:, 1::2]
-    onwards = corners | np.roll(sides, -1, axis=1)  # of each side: the two that follow clockwise
-    parts = np.count_nonzero(~sides & onwards, axis=1)
-    blocks = np.minimum((sides | corners).sum(axis=1), onwards.sum(axis=1))
-    spare = (parts == 1) & (blocks >= 2) & (blocks <= 3)  # neither a link nor an end
-    eastern = spare & ~((north | north_east | ~south_east) & east)
-    western = spare & ~((south | south_west | ~north_west) & west)
-    return eastern, western
-
-
-REMOVABLE = removable_codes()
