@@ -50,9 +50,9 @@ class Bend(v2.Transform):
 class Augment:
     """Random flips, rotation, scale, elastic distortion, brightness, contrast and gamma.
 
-    The patch comes with a margin (``context`` times its size) so that a rotation turns real
-    pixels in, not black corners; the middle is cut out at the end. v2 moves a mask with nearest
-    neighbours, so a two-valued annotation stays two-valued.
+    The patch comes with more around it (``context`` times its size, and ``margin`` pixels to each
+    side) so that real pixels are turned in, not black corners; the middle is cut out at the end.
+    v2 moves a mask with nearest neighbours, so a two-valued annotation stays two-valued.
 
     ``degrees`` is the largest rotation either way; a ``scale`` of 0.2 means 0.8 to 1.2 times the
     size; ``bend`` is the largest shift of the elastic distortion in pixels, which half of the
@@ -61,7 +61,8 @@ class Augment:
     """
 
     def __init__(self, degrees: float, scale: float, bend: float, light: float):
-        self.context = 1.4 if degrees else 1.0
+        self.context = turned(degrees) / (1 - scale)
+        self.margin = math.ceil(bend)
         geometry = [v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()]
         if degrees or scale:
             geometry.append(
@@ -84,8 +85,8 @@ class Augment:
         """A changed copy of ``window``, cut to ``size``; the same seed gives the same change.
 
         ``image`` is (C, P', P') uint8, ``vessels`` (P', P') uint8, 255 for all vessel, ``fov``
-        (P', P') bool, and P' = size times ``context``. What comes out is described in
-        :func:`retina_utils.patches.as_tensors`.
+        (P', P') bool, and P' = size times ``context``, and twice the ``margin``. What comes out
+        is described in :func:`retina_utils.patches.as_tensors`.
         """
         item = as_tensors(window)
         with torch.random.fork_rng(devices=[]):  # v2 draws from the global generator
@@ -133,8 +134,7 @@ class Cameras:
     ):
         self.degrees, self.scale, self.light = degrees, scale, light
         self.unsharp, self.grey = unsharp, grey
-        turn = math.radians(min(degrees, 45))
-        self.context = scale * (math.cos(turn) + math.sin(turn))
+        self.context, self.margin = scale * turned(degrees), 0
 
     def __call__(
         self, window: dict[str, np.ndarray], size: int, seed: int
@@ -223,6 +223,12 @@ def _lose_detail(image: torch.Tensor, factor: float) -> torch.Tensor:
         image[None], size=max(1, round(size * factor)), mode="bilinear", antialias=True
     )
     return F.interpolate(small, size=size, mode="bilinear", align_corners=False)[0]
+
+
+def turned(degrees: float) -> float:
+    """How much wider a square has to be for a square turned by up to ``degrees`` to fit in it."""
+    turn = math.radians(min(degrees, 45))
+    return math.cos(turn) + math.sin(turn)
 
 
 def make_augment(strength: str) -> Augment | Cameras | None:

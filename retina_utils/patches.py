@@ -3,6 +3,7 @@
 :class:`Preparation` says it once, for training and for prediction; :class:`RetinaDataset` cuts.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -201,7 +202,9 @@ class RetinaDataset(Dataset):
         rng = np.random.default_rng([self.seed, self.epoch, index])
         if corner is None:
             corner = random_corner(photograph, size, self.vessel_share, rng)
-        reach = round(size * (self.augment.context - 1) / 2) if self.augment else 0
+        reach = 0
+        if self.augment:
+            reach = math.ceil(size * (self.augment.context - 1) / 2) + self.augment.margin
         window = (corner[0] - reach, corner[1] - reach, size + 2 * reach)
 
         item = {key: cut(getattr(photograph, key), *window) for key in KEYS}

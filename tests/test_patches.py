@@ -1,5 +1,7 @@
 """Patches cover, repeat, and never turn annotations grey; augmentation moves all together."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -224,3 +226,15 @@ def test_unknown_augmentation_and_no_photographs_are_refused():
         make_augment("wild")
     with pytest.raises(ValueError, match="no photographs given"):
         RetinaDataset([], Preparation())
+
+
+@pytest.mark.parametrize("strength", ["flips", "light", "full", "cameras"])
+@pytest.mark.parametrize("size", [32, 256])
+def test_only_real_pixels_are_turned_in(strength, size):
+    augment = make_augment(strength)
+    reach = math.ceil(size * (augment.context - 1) / 2) + augment.margin
+    wide = size + 2 * reach
+    window = {"image": np.full((1, wide, wide), 200, np.uint8), "fov": np.ones((wide, wide), bool)}
+    window["vessels"] = np.zeros((wide, wide), np.uint8)
+    for seed in range(40):
+        assert augment(window, size, seed)["fov"].min() == 1
