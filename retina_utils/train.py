@@ -229,7 +229,7 @@ def validate(training: Training, loader: DataLoader) -> dict[str, float]:
     """
     model = training.kept.eval()
     device = next(model.parameters()).device
-    total, count, histograms = 0.0, 0, []
+    total, count, counts = 0.0, 0, []
     for batch in progress(loader, "validation"):
         image, vessels, fov = _to(device, batch)
         with explain_memory(image.shape), autocast(device, training.recipe["precision"]):
@@ -240,8 +240,9 @@ def validate(training: Training, loader: DataLoader) -> dict[str, float]:
             arrays = (t.cpu().numpy().reshape(-1, t.shape[-1]) for t in (logits, vessels, fov))
             logits, vessels, fov = arrays
             probability = torch.from_numpy(logits).sigmoid().numpy()
-            histograms.append(metrics.histogram(probability, vessels > 0.5, fov > 0.5))
-    counts = metrics.confusion_at(metrics.pool(histograms), 0.5)
+            histogram = metrics.histogram(probability, vessels > 0.5, fov > 0.5)
+            counts.append(metrics.confusion_at(histogram, 0.5))
+    counts = metrics.add_counts(counts)
     row = {"validation_loss": total / count}
     for key in ("dice", "iou", "precision", "recall", "accuracy"):
         row[f"validation_{key}"] = metrics.scores(counts)[key]
@@ -293,14 +294,13 @@ def _to(device: torch.device, batch: dict[str, torch.Tensor]) -> list[torch.Tens
 def save_weights(folder: Path, training: Training, is_best: bool, facts: dict) -> None:
     """Keep the network after an epoch, if it is the best, each ``save_every``-th or the last one.
 
-    ``unet_best.pth`` and ``unet_epochXX.pth`` hold ``facts`` as well.
+    A ``save_every`` of 0 keeps only the best and the last. ``unet_best.pth`` and
+    ``unet_epochXX.pth`` hold ``facts`` as well.
     """
-    epoch, last, every = (
-        len(training.history),
-        *(training.recipe[k] for k in ("epochs", "save_every")),
-    )
+    epoch, last = len(training.history), training.recipe["epochs"]
+    every = training.recipe["save_every"] or last
     names = ["unet_best.pth"] * is_best
-    names += [f"unet_epoch{epoch:02d}.pth"] * (epoch % every == 0 or epoch == last)
+    names += [f"unet_epoch{epoch:02d}.pth"] * (epoch == last or (every > 0 and epoch % every == 0))
     for name in names:
         save_network(folder / name, training.network(epoch=epoch, **facts))
 
@@ -317,6 +317,7 @@ def save_state(path: Path, training: Training, data: dict) -> None:
     ``data`` tells the photographs trained on: with the recipe it is what the state belongs to.
     """
     state = {"made_for": _made_for(training, data), "history": training.history}
+    state["random"] = _random_states()  # dropout draws from them
     state |= {name: part.state_dict() for name, part in _parts(training).items()}
     with atomic_path(path) as temporary:
         torch.save(state, temporary)
@@ -332,6 +333,9 @@ def resume_state(path: Path, training: Training, data: dict) -> int:
     for name, part in _parts(training).items():
         part.load_state_dict(state[name])
     training.history[:] = state["history"]
+    torch.set_rng_state(state["random"][0])
+    if torch.cuda.is_available() and len(state["random"]) > 1:
+        torch.cuda.set_rng_state_all(state["random"][1:])
     return len(training.history)
 
 
@@ -339,6 +343,12 @@ def _made_for(training: Training, data: dict) -> dict:
     """All that decides a training's result, to tell whether an interrupted one may go on."""
     recipe = {name: value for name, value in training.recipe.items() if name not in ASIDE}
     return {"recipe": recipe, "data": data}
+
+
+def _random_states() -> list[torch.Tensor]:
+    """The states of torch's generators: the CPU's, then that of each GPU."""
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return [torch.get_rng_state(), *gpus]
 
 
 def _parts(training: Training) -> dict:

@@ -78,6 +78,16 @@ def test_a_device_that_is_not_there_is_refused():
         compute.choose_device("abacus")
 
 
+def test_the_recorded_device_is_the_one_that_was_computed_on(run, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "a GPU")
+    devices = {"cpu": "cpu", "cuda": "a GPU", "auto": "a GPU"}
+    for asked, name in devices.items():
+        made = runs.record(run, "03_train", {"device": asked})["provenance"]
+        assert made["device"] == name
+    assert runs.record(run, "01_data", {})["provenance"]["device"] == "cpu"
+
+
 def test_parameters_are_the_annotated_variables():
     variables = {}
     exec("epochs: int = 5\nhelper = 2", variables)

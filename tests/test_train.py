@@ -1,12 +1,15 @@
 """Training learns, repeats to the byte, goes on after an interruption, and stops with a reason."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
 from conftest import TINY
 from torch import nn
 
-from retina_utils import RetinaError, data, losses, models, patches, train
+from retina_utils import RetinaError, data, losses, metrics, models, patches, train
+from retina_utils.checkpoint import load_network
 from retina_utils.machine import compute
 
 CPU = torch.device("cpu")
@@ -60,6 +63,52 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(sample, tmp_path):
     make_run(sample, epochs=4, state=tmp_path / "state.pt", stop_after=2)
     resumed = make_run(sample, epochs=4, state=tmp_path / "state.pt")
     assert same(whole[0], resumed[0]) and whole[1] == resumed[1]
+
+
+def test_dropout_goes_on_as_if_there_had_been_no_interruption(sample, tmp_path):
+    deep = {"architecture": "unet256", "widths": [2], "patches_per_image": 2, "batch_size": 2}
+    whole = make_run(sample, **deep)
+    make_run(sample, state=tmp_path / "state.pt", stop_after=1, **deep)
+    torch.rand(7)  # a new process is at another place
+    resumed = make_run(sample, state=tmp_path / "state.pt", **deep)
+    assert same(whole[0], resumed[0]) and whole[1] == resumed[1]
+
+
+def test_a_training_that_stopped_early_does_not_go_on_after_an_interruption(sample, tmp_path):
+    stopped = {"patience": 1, "epochs": 9, "state": tmp_path / "state.pt"}
+    training = assembled([sample], patience=1, epochs=9)
+    for score in (0.5, 0.4):
+        train.finish_epoch(training, {"validation_dice": score})
+        train.save_state(tmp_path / "state.pt", training, {"photographs": "one"})
+    assert len(make_run(sample, **stopped)[1]) == 2
+
+
+@pytest.mark.parametrize(("every", "kept"), [(0, [5]), (2, [2, 4, 5]), (9, [5])])
+def test_the_best_the_last_and_every_nth_network_are_kept(sample, tmp_path, every, kept):
+    training = assembled([sample], epochs=5, save_every=every)
+    for _ in training.epochs_left():
+        is_best = train.finish_epoch(training, {"validation_dice": 0.5})
+        train.save_weights(tmp_path, training, is_best, {"seed": 0})
+    names = [f"unet_epoch{n:02d}.pth" for n in kept]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["unet_best.pth", *names]
+    assert load_network(tmp_path / "unet_best.pth").facts == {"epoch": 1, "seed": 0}
+    train.forget_weights(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["unet_best.pth"]
+
+
+def test_validation_holds_one_histogram_at_a_time(sample, monkeypatch):
+    training, alive, most = assembled([sample]), [], [0]
+    count = metrics.histogram
+
+    def counted(*arrays):
+        found = count(*arrays)
+        alive.append(weakref.ref(found.vessel))
+        most[0] = max(most[0], sum(ref() is not None for ref in alive))
+        return found
+
+    monkeypatch.setattr(metrics, "histogram", counted)
+    train.validate(training, patches.make_loader(training.loader.dataset, 1, False))
+    assert len(alive) == 8 and most[0] <= 2
 
 
 def test_a_state_of_another_recipe_or_other_photographs_is_not_resumed(sample, tmp_path):

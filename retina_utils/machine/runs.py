@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from retina_utils import RetinaError
-from retina_utils.machine.compute import peak_memory_gib
+from retina_utils.machine.compute import choose_device, peak_memory_gib
 from retina_utils.machine.files import atomic_path, read_json, sha256, write_json
 
 NOTEBOOKS = ("01_data", "02_model", "03_train", "04_evaluate", "05_visualize")
@@ -99,7 +99,7 @@ def record(
         "parameters": parameters,
         "results": results or {},
         "files": {name: sha256(run / name) for name in paths},
-        "provenance": provenance(),
+        "provenance": provenance(parameters.get("device", "cpu")),
     }
     write_json(run / f"{notebook}.json", manifest)
     return manifest
@@ -116,14 +116,15 @@ def keep_threshold(run: Path, threshold: float, reason: str) -> None:
     write_json(run / "threshold_by_eye.json", choice)
 
 
-def provenance() -> dict:
-    """Command, commit, versions, processor and time: what made these numbers."""
+def provenance(device: str = "cpu") -> dict:
+    """Command, commit, versions, processor and time: what made these numbers on ``device``."""
+    used = choose_device(device)
     return {
         "command": os.environ.get("RETINA_COMMAND", "run in Jupyter"),
         "commit": _commit(),
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": torch.cuda.get_device_name(used) if used.type == "cuda" else used.type,
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "seconds": round(time.monotonic() - STARTED, 1),
