@@ -20,13 +20,13 @@ help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run-all: $(VENV)/.installed ## run the series: PRESET=tiny DATA=folder RUN=name ARGS="-p epochs 5" FRESH=1
-	@$(call as_typed,PRESET DATA RUN FRESH ARGS) $(PY) -m retina_utils.commands.series \
+	@$(call as_typed,PRESET DATA RUN FRESH ARGS) $(PY) -m retina_utils.commands run-all \
 	  --preset $(PRESET) $(if $(DATA),--data "$(DATA)") $(if $(RUN),--run "$(RUN)") \
 	  $(if $(FRESH),--fresh) $(ARGS)
 
 report: $(VENV)/.installed ## write the page of a finished run anew: RUN=name
 	@$(if $(RUN),,echo 'Usage: make report RUN=<name of a folder in outputs>' >&2; exit 2)
-	@$(PY) -m retina_utils.commands.report "outputs/$(RUN)" $(ARGS)
+	@$(PY) -m retina_utils.commands report "outputs/$(RUN)" $(ARGS)
 
 test: test-units test-notebooks ## all tests: the package, then every notebook end to end
 
@@ -52,19 +52,19 @@ lab: $(VENV)/.installed ## open the notebooks in JupyterLab
 
 import-data: $(VENV)/.installed ## an official download into data/: DATASET=fives|chase_db1|hrf|drive|stare SRC=…
 	@$(if $(and $(DATASET),$(SRC)),,echo 'Usage: make import-data DATASET=chase_db1 SRC=<folder or archive>' >&2; exit 2)
-	@$(PY) -m retina_utils.commands.import_data "$(DATASET)" "$(SRC)" $(ARGS)
+	@$(PY) -m retina_utils.commands import-data "$(DATASET)" "$(SRC)" $(ARGS)
 
 predict: $(VENV)/.installed ## vessel maps of your own photographs: IMAGES=folder-or-file OUT=folder WEIGHTS=file
 	@$(if $(and $(IMAGES),$(OUT)),,echo 'Usage: make predict IMAGES=<folder or file> OUT=<folder>' >&2; exit 2)
 	@$(call as_typed,IMAGES OUT WEIGHTS ARGS) \
-	  $(PY) -m retina_utils.commands.folder "$(IMAGES)" --out "$(OUT)" $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
+	  $(PY) -m retina_utils.commands predict "$(IMAGES)" --out "$(OUT)" $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
 
 benchmark: $(VENV)/.installed ## the README's table by cross-validation: DATASET=chase_db1 (hours on a CPU)
 	@$(if $(DATASET),,echo 'Usage: make benchmark DATASET=chase_db1' >&2; exit 2)
-	@$(call as_typed,DATASET ARGS) $(PY) -m retina_utils.commands.benchmark $(DATASET) $(ARGS)
+	@$(call as_typed,DATASET ARGS) $(PY) -m retina_utils.commands benchmark $(DATASET) $(ARGS)
 
 pretrained: $(VENV)/.installed ## train the network in the box anew, on chase_db1 and hrf (hours on a CPU)
-	@$(call as_typed,ARGS) $(PY) -m retina_utils.commands.benchmark chase_db1 hrf --folds 2 --ship retina_utils/weights/pretrained.pt $(ARGS)
+	@$(call as_typed,ARGS) $(PY) -m retina_utils.commands benchmark chase_db1 hrf --folds 2 --ship retina_utils/weights/pretrained.pt $(ARGS)
 
 diff: $(VENV)/.installed ## readable differences of the notebooks against the last commit: REF=main~1
 	@$(VENV)/bin/nbdiff --ignore-metadata --ignore-id --ignore-details $(or $(REF),HEAD) -- notebooks
@@ -73,7 +73,7 @@ refresh: $(VENV)/.installed ## run the notebooks in place: the only way their co
 	$(PY) tests/refresh_notebooks.py
 
 tiny: $(VENV)/.installed ## draw data/tiny again from its seed
-	$(PY) -m retina_utils.commands.tiny data/tiny --force
+	$(PY) -m retina_utils.commands tiny data/tiny --force
 
 badges: ## point the Colab badges at your repository: REPO=owner/name
 	@$(if $(REPO),,echo 'Usage: make badges REPO=owner/name' >&2; exit 2)

@@ -19,24 +19,12 @@ PRETRAINED = Path(__file__).with_name("weights") / "pretrained.pt"
 
 @dataclass(frozen=True)
 class Network:
-    """A network with what it was taught to see: all that a prediction needs.
+    """A network with what it was taught to see: all that a prediction needs."""
 
-    Parameters
-    ----------
-    model : nn.Module
-        Gives logits (N, 1, H, W).
-    preparation : Preparation
-        What the model sees of a photograph, in training and ever after.
-    threshold : float, optional
-        The one chosen in its own training.
-    facts : dict
-        What else is kept with the weights: ``epoch``, ``seed``, ``data``, ``card``.
-    """
-
-    model: nn.Module
-    preparation: Preparation
-    threshold: float | None = None
-    facts: dict = field(default_factory=dict)
+    model: nn.Module  # gives logits (N, 1, H, W)
+    preparation: Preparation  # what it sees of a photograph, in training and ever after
+    threshold: float | None = None  # the one chosen in its own training
+    facts: dict = field(default_factory=dict)  # what else is kept: epoch, seed, data, card
 
     @property
     def card(self) -> dict:
@@ -79,12 +67,8 @@ def load_network(path: str | Path, device: str | torch.device = "cpu") -> Networ
     """A saved network, rebuilt and in evaluation mode.
 
     ``path`` may be "pretrained": the network in the package, trained on CHASE_DB1 01-10 and HRF
-    01-05, whose ``card`` says what it saw, how it scores and where it fails.
-
-    Raises
-    ------
-    RetinaError
-        If there is no such file, or it holds no network of this package.
+    01-05, whose ``card`` says what it saw, how it scores and where it fails. A RetinaError says
+    if there is no such file, or it holds no network of this package.
     """
     path = PRETRAINED if str(path) == "pretrained" else Path(path)
     content = read_checkpoint(path)

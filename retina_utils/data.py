@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,9 +44,8 @@ class DataError(RetinaError):
 
     def __init__(self, folder: Path, problems: Sequence[str]):
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__(
-            "\n- ".join([f"{folder}: {count} to mend before anything runs:", *problems])
-        )
+        lines = [f"{folder}: {count} to mend before anything runs:", *problems]
+        super().__init__("\n- ".join(lines))
         self.problems = list(problems)
 
 
@@ -91,11 +91,8 @@ def load_data(path: str | Path, validation_share: float = 0.2, seed: int = 0) ->
     without it ``05L`` and ``05R`` are one person, other names one each. If there is no validation
     folder, ``validation_share`` of the training people, chosen by ``seed``, are set aside.
 
-    Raises
-    ------
-    DataError
-        Listing every problem found: orphans, duplicates, sizes that differ, unreadable files,
-        masks that are not two-valued, a photograph or a person in two splits, empty splits.
+    A DataError lists every problem found: orphans, duplicates, sizes that differ, unreadable
+    files, masks that are not two-valued, a photograph or a person in two splits, empty splits.
     """
     root = Path(path)
     if not root.is_dir():
@@ -105,11 +102,8 @@ def load_data(path: str | Path, validation_share: float = 0.2, seed: int = 0) ->
     splits = {split: _pair_files(root, split, people, problems) for split in SPLITS}
     pairs = [pair for split in SPLITS for pair in splits[split] or []]
     with ThreadPoolExecutor() as pool:  # decoding lets go of Python's lock
-        checks = list(pool.map(check_pair, pairs))
-    for found, _ in checks:
-        problems += found
-    problems += _twice(pairs, [digest for _, digest in checks])
-    problems += _in_two_splits(pairs)
+        found, digests = zip(*pool.map(check_pair, pairs), strict=True) if pairs else ((), ())
+    problems += [*chain(*found), *_twice(pairs, digests), *_in_two_splits(pairs)]
     if splits["validation"] is None and not problems:
         train, validation = _carve_validation(splits["train"], validation_share, seed, problems)
         splits |= {"train": train, "validation": validation}
@@ -125,33 +119,10 @@ def load_sample(pair: Pair) -> Sample:
     return Sample(pair.name, image, read_binary(pair.vessels), fov)
 
 
-def describe(sample: Sample) -> dict:
-    """Size, and how much of a photograph is FOV and of that vessel: a row of a table."""
-    height, width = sample.fov.shape
-    size = {"name": sample.name, "size": f"{width} × {height}"}
-    return size | {
-        "FOV share": sample.fov.mean(),
-        "vessels in FOV": sample.vessels[sample.fov].mean(),
-    }
-
-
 def is_synthetic(path: str | Path) -> bool:
     """Whether a data folder holds drawn photographs, whose scores say nothing about real ones."""
     readme = Path(path) / "README.md"
     return readme.exists() and readme.read_text(encoding="utf-8").startswith("# Synthetic")
-
-
-def split_table(splits: Splits) -> list[dict]:
-    """One row for each split: photographs, people, and how many of each."""
-    return [
-        {
-            "split": name,
-            "photographs": len(pairs),
-            "people": len({p.person for p in pairs}),
-            "names": ", ".join(p.name for p in pairs[:4]) + (" …" if len(pairs) > 4 else ""),
-        }
-        for name, pairs in zip(SPLITS, splits, strict=True)
-    ]
 
 
 def write_splits(path: Path, splits: Splits, root: Path) -> None:
@@ -266,7 +237,7 @@ def check_pair(pair: Pair) -> tuple[list[str], str]:
     return problems, digest
 
 
-def _twice(pairs: list[Pair], digests: list[str]) -> list[str]:
+def _twice(pairs: list[Pair], digests: Sequence[str]) -> list[str]:
     """Photographs that stand in the data twice, whatever their names."""
     copies = defaultdict(list)
     for pair, digest in zip(pairs, digests, strict=True):
@@ -283,10 +254,9 @@ def _twice(pairs: list[Pair], digests: list[str]) -> list[str]:
 def _in_two_splits(pairs: list[Pair]) -> list[str]:
     """People whose eyes stand in two splits, where names or people.csv say so."""
     splits = defaultdict(set)
-    for pair in pairs:
-        # A bare number may mean another person in every split (FIVES counts so).
-        if pair.person != pair.name:
-            splits[pair.person].add(pair.split)
+    # A bare number may mean another person in every split (FIVES counts so).
+    for pair in (pair for pair in pairs if pair.person != pair.name):
+        splits[pair.person].add(pair.split)
     return [
         f"person {person}: has photographs in {' and '.join(sorted(found))}, which would flatter "
         "the scores. Move them into one split, or say in people.csv that these are two people."

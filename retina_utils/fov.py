@@ -9,8 +9,7 @@ import warnings
 import numpy as np
 from PIL import Image
 from scipy import ndimage
-from scipy.spatial import ConvexHull
-from skimage.measure import CircleModel, ransac
+from skimage.measure import CircleModel, ransac, regionprops
 
 # An outline that no circle fits is nothing to warn of: the region itself is taken then.
 warnings.filterwarnings("ignore", category=UserWarning, module="skimage.measure.fit")
@@ -32,14 +31,8 @@ def find_fov(image: np.ndarray) -> np.ndarray:
     is no circle (a squeezed photograph) the component itself is the FOV, and if there is no dark
     surround at all, the whole image. A white page around the photograph counts as black.
 
-    Parameters
-    ----------
-    image : (H, W, 3) or (H, W) uint8
-
-    Raises
-    ------
-    ValueError
-        If the image is black, or bright in no connected region large enough to be a FOV.
+    ``image`` is (H, W, 3) or (H, W) uint8. A ValueError says if it is black, or bright in no
+    connected region large enough to be a FOV.
     """
     if image.dtype != np.uint8 or image.ndim not in (2, 3):
         raise ValueError(f"image must be (H, W[, 3]) uint8, got {image.shape} {image.dtype}")
@@ -81,8 +74,7 @@ def _white_page(darkest: np.ndarray) -> np.ndarray:
     white; a retina is white nowhere near it.
     """
     white = darkest >= WHITE
-    border = np.ones_like(white)
-    border[1:-1, 1:-1] = False
+    border = ~np.pad(np.ones_like(white[1:-1, 1:-1]), 1)
     if white[border].mean() < 0.5:
         return np.zeros_like(white)
     page = ndimage.binary_propagation(white & border, mask=white)
@@ -103,7 +95,7 @@ def _candidate(brightness: np.ndarray, threshold: float) -> tuple[float, np.ndar
     circular = support > 0.4 and disc_edge > 0.5
     if circular and (disc & region).sum() > 0.965 * (disc | region).sum():
         return 2 + support + disc_edge, disc
-    if edge > 0.7 and _solidity(region) > 0.9:
+    if edge > 0.7 and regionprops(region.astype(np.uint8))[0].solidity > 0.9:  # without dents
         return 1 + edge, region
     return (support, disc) if circular else (0.0, region)
 
@@ -179,12 +171,6 @@ def _edge_contrast(brightness: np.ndarray, disc: np.ndarray) -> float:
     floor = np.percentile(brightness[~disc], 5)
     inside, outside = np.median(brightness[inner]), np.median(brightness[outer])
     return float((inside - outside) / max(inside - floor, 1))
-
-
-def _solidity(region: np.ndarray) -> float:
-    """The region's share of its convex hull: 1 without dents, however it is turned."""
-    corners = np.argwhere(region & ~ndimage.binary_erosion(region)) + 0.5
-    return float(region.sum() / ConvexHull(corners).volume)  # in the plane, the area
 
 
 def _depth(disc: np.ndarray, brightness: np.ndarray) -> np.ndarray:

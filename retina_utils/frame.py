@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import find_objects
 
 
 class Frame(NamedTuple):
@@ -18,17 +19,10 @@ class Frame(NamedTuple):
     size: tuple[int, int]  # (h, w) of the crop once resampled
 
     def view(self, array: np.ndarray) -> np.ndarray:
-        """Bring an array of the photograph's size into the frame.
+        """Bring a (H, W[, 3]) uint8 or (H, W) bool array into the frame: (h, w[, 3]), same dtype.
 
-        Parameters
-        ----------
-        array : (H, W, 3) or (H, W) uint8, or (H, W) bool
-            A photograph is resampled with anti-aliasing. A bool map is averaged over the area of
-            each new pixel and is True from one half on, which keeps its area.
-
-        Returns
-        -------
-        view : (h, w[, 3]), of the dtype of ``array``
+        A photograph is resampled with anti-aliasing. A bool map is averaged over the area of
+        each new pixel and is True from one half on, which keeps its area.
         """
         if array.dtype not in (np.uint8, bool):
             raise TypeError(f"array must be uint8 (image) or bool (map), got {array.dtype}")
@@ -84,7 +78,7 @@ def frame_of(fov: np.ndarray, diameter: int = 0) -> Frame:
         )
     if diameter < 0:
         raise ValueError(f"diameter must be 0 (native scale) or more pixels, got {diameter}")
-    rows, columns = ((s.start, s.stop) for s in _bounding_box(fov))
+    rows, columns = ((s.start, s.stop) for s in find_objects(fov.astype(np.uint8))[0])
     native = (rows[1] - rows[0], columns[1] - columns[0])
     scale = diameter / max(native) if diameter else 1
     size = tuple(max(1, round(side * scale)) for side in native)
@@ -94,12 +88,6 @@ def frame_of(fov: np.ndarray, diameter: int = 0) -> Frame:
 def fov_diameter(fov: np.ndarray) -> int:
     """Pixels across a (H, W) bool field of view; a disc cut off at two sides keeps its own."""
     return max(frame_of(fov).size)
-
-
-def _bounding_box(region: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns of the smallest rectangle around the True pixels."""
-    (y0, y1), (x0, x1) = (np.flatnonzero(region.any(axis))[[0, -1]] for axis in (1, 0))
-    return slice(int(y0), int(y1) + 1), slice(int(x0), int(x1) + 1)
 
 
 def _area_mean(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:

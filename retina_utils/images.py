@@ -26,12 +26,8 @@ def read_photograph(path: str | Path) -> np.ndarray:
     """A photograph as (H, W, 3) uint8, whatever its file format, bit depth and palette.
 
     16-bit values are scaled by the full range (65535 becomes 255), transparent pixels become
-    black, grey becomes three equal channels, and a camera's EXIF rotation is applied.
-
-    Raises
-    ------
-    ImageError
-        If the file is missing, truncated, not an image, or holds several frames.
+    black, grey becomes three equal channels, and a camera's EXIF rotation is applied. An
+    ImageError says if the file is missing, truncated, not an image, or holds several frames.
     """
     image = _open(path)
     if image.mode.startswith(("I", "F")):
@@ -43,13 +39,8 @@ def read_binary(path: str | Path, what: str = "vessels") -> np.ndarray:
     """A two-valued file as (H, W) bool, True for the brighter value.
 
     Any two values will do: 0/1, 0/255, two palette colours, 16 bits. ``what`` is "vessels" or
-    "fov" and says what an implausible file would mean.
-
-    Raises
-    ------
-    ImageError
-        If there is one value only, more than two clusters of values, or, for vessels, if the
-        bright part covers most of the image (an inverted file).
+    "fov". An ImageError says if there is one value only, more than two clusters of values, or,
+    for vessels, if the bright part covers most of the image (an inverted file).
     """
     image = _open(path)
     grey = image if image.mode.startswith(("I", "F")) else _opaque_rgb(image).convert("L")

@@ -69,8 +69,6 @@ def decide(probability: np.ndarray, threshold: float) -> np.ndarray:
 def confusion(predicted: np.ndarray, vessels: np.ndarray, fov: np.ndarray) -> dict[str, int]:
     """Count right and wrong pixels of a decision; all three are (H, W) bool arrays.
 
-    Examples
-    --------
     >>> predicted = np.array([[1, 1, 0, 1]], bool)
     >>> vessels = np.array([[1, 0, 1, 1]], bool)
     >>> fov = np.array([[1, 1, 1, 0]], bool)  # the last pixel does not count
@@ -117,23 +115,17 @@ def best_threshold(
 ) -> float:
     """Threshold with the highest score; in the middle of the plateau where several share it.
 
-    Parameters
-    ----------
-    histograms : one for each photograph
-    by : "dice", "iou", "accuracy", ...
-    weigh : str
-        "pixels" takes the score of all pixels pooled, in which large photographs weigh more;
-        "photographs" takes the mean of the photographs' scores.
+    ``weigh`` "pixels" takes the score ``by`` of all pixels pooled, in which large photographs weigh
+    more; "photographs" takes the mean of the photographs' scores.
     """
     if not any(histogram.vessel.any() for histogram in histograms):
         raise ValueError("no vessel inside the FOV of any photograph: no threshold is best")
     if weigh not in ("pixels", "photographs"):
         raise ValueError(f"weigh: unknown {weigh!r}; choose pixels or photographs")
-    tables = [curves(h) for h in ([pool(histograms)] if weigh == "pixels" else histograms)]
-    if by not in tables[0] or by == "threshold":
-        known = ", ".join(list(tables[0])[1:])
-        raise ValueError(f"by: unknown score {by!r}; choose one of {known}")
-    score = np.mean([table[by] for table in tables], axis=0)
+    if by not in (known := [key for key in SCORES if key not in ("auc", "ap")]):
+        raise ValueError(f"by: unknown score {by!r}; choose one of {', '.join(known)}")
+    counted = [pool(histograms)] if weigh == "pixels" else histograms
+    score = np.mean([curves(histogram)[by] for histogram in counted], axis=0)
     best = np.flatnonzero(score == np.nanmax(score))
     plateaus = np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)
     plateau = max(plateaus, key=len)
@@ -200,7 +192,7 @@ def calibration_error(histogram: Histogram, bins: int = 15) -> float:
 
 
 def summarise(rows: list[dict]) -> dict:
-    """Mean and sample standard deviation (n - 1) over photographs of each number in the rows.
+    """Mean and sample standard deviation (n - 1) over photographs of each score.
 
     Undefined scores (nan) are left out of both; a standard deviation of one value is nan.
     """
@@ -243,9 +235,6 @@ def bootstrap_intervals(
     if len(names) == 1:
         return dict.fromkeys(found, (math.nan, math.nan))
     return {key: tuple(np.nanpercentile(value, [2.5, 97.5])) for key, value in found.items()}
-
-
-# Pieces -----------------------------------------------------------------------------------------
 
 
 def to_levels(probability: np.ndarray) -> np.ndarray:

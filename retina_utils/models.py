@@ -7,7 +7,6 @@ Both networks take any height and width: they pad inside ``forward`` and crop ba
 import inspect
 import itertools
 import math
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -212,28 +211,3 @@ def network_of(parameters: dict, c_in: int) -> tuple[str, dict]:
 def count_parameters(model: nn.Module) -> int:
     """Number of trainable values in the model."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-def level_table(model: nn.Module, height: int, width: int) -> list[dict]:
-    """What each stage of the network puts out for a photograph of this size, in running order.
-
-    Rows of ``stage`` ("down 1" is the finest), ``height``, ``width``, ``channels`` and
-    ``parameters``. Nothing is computed: the shapes come from a copy without values.
-    """
-    with torch.device("meta"):
-        twin = build_model(model.architecture, model.settings)
-        image = torch.zeros(1, model.settings["c_in"], height, width)
-    rows = []
-
-    def record(stage, module, _, out):
-        _, channels, high, wide = out.shape
-        size = {"height": high, "width": wide, "channels": channels}
-        rows.append({"stage": stage, **size, "parameters": count_parameters(module)})
-
-    stages = {"head": twin.head}
-    for kind in ("down", "up", "fuse"):
-        stages |= {f"{kind} {i}": m for i, m in enumerate(getattr(twin, kind, []), start=1)}
-    for stage, module in stages.items():
-        module.register_forward_hook(partial(record, stage))
-    twin(image)
-    return rows

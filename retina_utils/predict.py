@@ -31,27 +31,20 @@ def predict_image(
     Parameters
     ----------
     network : Network
-        Of :func:`retina_utils.checkpoint.load_network`; its device is used.
+        Of :func:`retina_utils.checkpoint.load_network`; its device is used. A bare model, which
+        does not say what it was taught to see, is a TypeError.
     image : (H, W, 3) uint8
-        Any size.
     fov : (H, W) bool, optional
         Found in the photograph if not given.
     flips : bool
         Average over the four mirror images too: four times the work, a little better.
     batch_size : int
         Patches at once, fewer where memory holds no more; only speed and memory depend on it.
-    precision : str
-        "auto", "bfloat16" or "float32".
+    precision : "auto", "bfloat16" or "float32"
 
     Returns
     -------
-    probability : (H, W) float32 in [0, 1]
-        Zero outside the FOV.
-
-    Raises
-    ------
-    TypeError
-        For a bare model, which does not say what it was taught to see.
+    probability : (H, W) float32 in [0, 1], zero outside the FOV
     """
     if not isinstance(network, Network):
         raise TypeError(

@@ -75,7 +75,7 @@ class Training:
         return self.optimizer.param_groups[0]["lr"]
 
     def network(self, **facts) -> Network:
-        """The network as it is after the last epoch, to be saved with what made it."""
+        """The network as it is after the last epoch, with what made it."""
         return Network(self.kept, self.preparation, None, facts)
 
 
@@ -115,7 +115,7 @@ def make_optimizer(recipe: dict, model: nn.Module) -> torch.optim.Optimizer:
     name = recipe["optimizer"]
     if name not in OPTIMIZERS:
         raise ValueError(f"optimizer={name!r}: expected one of {', '.join(OPTIMIZERS)}")
-    options = {"lr": float(recipe["lr"]), "weight_decay": float(recipe["weight_decay"])}
+    options = {key: recipe[key] for key in ("lr", "weight_decay")}
     return OPTIMIZERS[name](model.parameters(), **options)
 
 
@@ -191,11 +191,8 @@ def make_average(model: nn.Module, decay: float) -> AveragedModel | None:
 def train_epoch(training: Training) -> dict[str, float]:
     """One pass over the training patches; gives the mean ``train_loss`` per patch.
 
-    Raises
-    ------
-    RetinaError
-        At the first loss that is not a finite number, before it reaches the weights, and when
-        memory runs out, naming the parameters that save it.
+    A RetinaError stops it at the first loss that is not a finite number, before it reaches the
+    weights, and when memory runs out, naming the parameters that save it.
     """
     model, loader = training.model.train(), training.loader
     device = next(model.parameters()).device

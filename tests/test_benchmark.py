@@ -12,6 +12,7 @@ from PIL import Image
 
 from retina_utils import RetinaError, checkpoint, data, metrics, models
 from retina_utils.commands import benchmark, card, recipe
+from retina_utils.commands.__main__ import main
 from retina_utils.datasets import catalogue
 from retina_utils.machine import files
 
@@ -58,7 +59,7 @@ def finished(world, tmp_path_factory):
         command = ["one", "--data", str(world), "--out", str(out), "--folds", "2", "--jobs", "1"]
         command += ["--preset", "tiny", "--ship", str(out / "box" / "net.pt"), "--others", "two"]
         command += ["--notebooks", str(ROOT / "notebooks"), *QUICK]
-        assert benchmark.main(command) == 0
+        assert main(["benchmark", *command]) == 0
         yield out, command
     finally:
         catalogue.SOURCES.clear()
@@ -99,7 +100,7 @@ def test_the_table_comes_as_csv_json_and_markdown_with_what_made_it(finished):
     assert [row["dice"] for row in content["rows"]] == [float(row["dice"]) for row in rows]
     assert content["recipe"]["seed"] == 0 and content["recipe"]["epochs"] == 1
     assert content["provenance"]["command"].startswith(
-        "python -m retina_utils.commands.benchmark one"
+        "python -m retina_utils.commands benchmark one"
     )
     commits = {job["made"]["commit"] for job in content["jobs"].values()}
     assert commits == {content["provenance"]["commit"]}
@@ -121,10 +122,10 @@ def test_a_second_run_takes_what_is_done_and_another_recipe_does_not(finished, c
     _, command = finished
     asked = []
     monkeypatch.setattr(benchmark, "run_job", lambda job, **_: asked.append(job.name) or "done")
-    assert benchmark.main(command) == 0
+    assert main(["benchmark", *command]) == 0
     assert "3 of 3 trainings have their results already" in capsys.readouterr().out
     assert asked == []
-    benchmark.main([*command, "-p", "seed", "1", "--only", "fold_1"])
+    main(["benchmark", *command, "-p", "seed", "1", "--only", "fold_1"])
     assert asked == ["fold 1"]
 
 
@@ -144,7 +145,7 @@ def test_a_network_without_folds_is_shipped_with_the_scores_there_are(finished, 
     out, command = finished
     again = [*command, "--folds", "0"]
     again[again.index("--ship") + 1] = str(out / "box" / "alone.pt")
-    assert benchmark.main(again) == 0
+    assert main(["benchmark", *again]) == 0
     facts = checkpoint.load_network(out / "box" / "alone.pt").card
     assert facts["threshold"] == "its training photographs"
     assert facts["scores"][0]["trained_on"] == "ONE, 2-fold"
@@ -209,9 +210,9 @@ def test_the_recipe_says_what_is_done_and_a_set_without_its_own_takes_that_of_th
 
 
 def test_what_is_missing_is_said(tmp_path, capsys):
-    assert benchmark.main(["drive", "--data", str(tmp_path), "--preset", "tiny"]) == 2
+    assert main(["benchmark", "drive", "--data", str(tmp_path), "--preset", "tiny"]) == 2
     assert "make import-data DATASET=drive" in capsys.readouterr().err
-    assert benchmark.main(["drive", "--preset", "tiny", "-p", "epoch", "3"]) == 2
+    assert main(["benchmark", "drive", "--preset", "tiny", "-p", "epoch", "3"]) == 2
     assert "Did you mean epochs?" in capsys.readouterr().err
 
 
@@ -227,7 +228,7 @@ def mine(world, tmp_path):
 
 def test_photographs_of_ones_own_are_trained_on_compared_and_passed_on(mine):
     folder, command = mine
-    assert benchmark.main([*command, "--ship", str(folder / "mine.pt")]) == 0
+    assert main(["benchmark", *command, "--ship", str(folder / "mine.pt")]) == 0
     content = json.loads((folder / "out" / "mine" / "table.json").read_text())
     tested = [row["tested_on"] for row in content["rows"]]
     assert tested == ["mine", "mine", "HRF (High-Resolution Fundus)"]
@@ -241,7 +242,7 @@ def test_photographs_of_ones_own_are_trained_on_compared_and_passed_on(mine):
 
 def test_several_data_sets_are_trained_on_together_and_tested_each(mine):
     folder, command = mine
-    assert benchmark.main([command[0], "hrf", *command[1:], "--ship", str(folder / "n.pt")]) == 0
+    assert main(["benchmark", command[0], "hrf", *command[1:], "--ship", str(folder / "n.pt")]) == 0
     content = json.loads((folder / "out" / "mine+hrf" / "table.json").read_text())
     where = "mine + HRF (High-Resolution Fundus), 2-fold"
     assert [row["trained_on"] for row in content["rows"]] == [where, "second human observer", where]
@@ -256,7 +257,7 @@ def test_where_the_angles_are_known_nothing_is_said_of_them(finished):
 
 def test_a_training_that_there_is_not_is_refused_by_name(mine, capsys):
     folder, command = mine
-    assert benchmark.main([*command, "--only", "fold_1", "typo"]) == 2
+    assert main(["benchmark", *command, "--only", "fold_1", "typo"]) == 2
     said = capsys.readouterr().err
     assert "--only typo: no such training. Expected some of fold_1, fold_2, all" in said
     assert not (folder / "out").exists()
@@ -290,14 +291,14 @@ def test_what_cannot_end_well_is_refused_before_any_training(
     trained = []
     monkeypatch.setattr(benchmark, "run_job", lambda job, **_: trained.append(job) or "")
     asked = [word.replace("FOLDER", str(folder)) for word in asked]
-    assert benchmark.main([*command, *asked]) == 2
+    assert main(["benchmark", *command, *asked]) == 2
     assert words in capsys.readouterr().err
     assert not trained
 
 
 def test_a_corrected_file_makes_the_trainings_it_takes_part_in_anew(mine, monkeypatch):
     folder, command = mine
-    assert benchmark.main(command) == 0
+    assert main(["benchmark", *command]) == 0
     trained = []
     monkeypatch.setattr(benchmark, "run_job", lambda job, **_: trained.append(job.name) or "")
     for part, expected in {
@@ -310,11 +311,11 @@ def test_a_corrected_file_makes_the_trainings_it_takes_part_in_anew(mine, monkey
         array = np.array(Image.open(path))
         array[array.shape[0] // 2, array.shape[1] // 2] = 255 - array[0, 0]
         Image.fromarray(array).save(path)
-        benchmark.main(command)
+        main(["benchmark", *command])
         assert trained == expected
         path.write_bytes(before)  # as it was, though written later
         trained.clear()
-        assert benchmark.main(command) == 0 and trained == []
+        assert main(["benchmark", *command]) == 0 and trained == []
 
 
 def test_every_file_is_read_once_for_all_fingerprints(mine, monkeypatch):
@@ -333,5 +334,7 @@ def test_every_file_is_read_once_for_all_fingerprints(mine, monkeypatch):
 def test_a_single_photograph_has_no_spread_and_its_table_can_be_shown():
     row = benchmark.table_row("x", "y", [{"tp": 1, "fp": 1, "fn": 0, "tn": 2}])
     for spread in (row["dice_sd"], None):  # null, once it has been through JSON
-        page = card.render("table.md.j2", rows=[row | {"dice_sd": spread}], protocol="How.")
+        page = files.render(
+            benchmark.HERE / "table.md.j2", rows=[row | {"dice_sd": spread}], protocol="How."
+        )
         assert "| 0.667 ± – |" in page

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from retina_utils import RetinaError, data
-from retina_utils.commands import import_data as command
+from retina_utils.commands.__main__ import main
 from retina_utils.datasets.download import import_data
 from retina_utils.images import read_binary
 
@@ -572,8 +572,8 @@ def test_an_import_that_fails_half_way_leaves_the_old_one(tmp_path, monkeypatch,
 
 def test_the_command_line_prints_the_split_or_one_clear_message(tmp_path, capsys):
     download, out = str(make_hrf(tmp_path / "download", range(1, 6))), str(tmp_path / "out")
-    assert command.main(["hrf", download, "--out", out, "--test-people", "01,02"]) == 0
+    assert main(["import-data", "hrf", download, "--out", out, "--test-people", "01,02"]) == 0
     printed = capsys.readouterr().out
     assert "test         6 photographs, people 01, 02" in printed and "command line" in printed
-    assert command.main(["hrf", download, "--out", out]) == 2
-    assert re.match(r"import_data: .*exists already", capsys.readouterr().err)
+    assert main(["import-data", "hrf", download, "--out", out]) == 2
+    assert re.match(r"import-data: .*exists already", capsys.readouterr().err)

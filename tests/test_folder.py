@@ -15,6 +15,7 @@ from PIL import Image
 from retina_utils import RetinaError, images, metrics, models
 from retina_utils.checkpoint import Network, load_network, save_network
 from retina_utils.commands import folder as command
+from retina_utils.commands.__main__ import main
 from retina_utils.evaluate import Results, Threshold
 from retina_utils.fov import find_fov
 from retina_utils.patches import Preparation
@@ -69,7 +70,7 @@ def test_every_good_photograph_gets_its_three_files_and_bad_ones_a_word(
     folder, weights, tmp_path, capsys
 ):
     out = tmp_path / "maps"
-    status = command.main([str(folder), "--out", str(out), "--weights", str(weights)])
+    status = main(["predict", str(folder), "--out", str(out), "--weights", str(weights)])
     said = capsys.readouterr()
     assert status == 1 and "4 done, 2 failed" in said.out
     assert "cut.png" in said.err and "black.png" in said.err
@@ -142,13 +143,13 @@ def test_a_call_that_was_cut_off_goes_on(folder, weights, tmp_path, monkeypatch)
 
     monkeypatch.setattr(command, "predict_photograph", stop_at_tiny)
     arguments = [str(folder), "--out", str(out), "--weights", str(weights)]
-    assert command.main(arguments) == 130
+    assert main(["predict", *arguments]) == 130
     assert {"good.png", "grey.png"} <= set(rows_of(out))
     asked.clear()
     monkeypatch.setattr(
         command, "predict_photograph", lambda n, name, *a: asked.append(name) or real(n, name, *a)
     )
-    assert command.main(arguments) == 1
+    assert main(["predict", *arguments]) == 1
     assert "good.png" not in asked and "tiny.png" in asked
     assert not list(out.rglob("*.tmp"))
 
@@ -202,7 +203,7 @@ def test_what_cannot_begin_says_why_and_writes_nothing(
     given |= change(folder)
     images_given = str(given.pop("images"))
     options = [text for key, value in given.items() for text in (f"--{key}", str(value))]
-    assert command.main([images_given, *options]) == 2
+    assert main(["predict", images_given, *options]) == 2
     assert words.lower() in capsys.readouterr().err.lower()
     assert not (tmp_path / "maps").exists() and not (folder / "summary.csv").exists()
 
@@ -233,7 +234,9 @@ def test_masks_among_the_photographs_are_left_out(folder, weights, tmp_path, cap
     mask = np.zeros(shape, bool)
     mask[20:30] = True
     images.write_png(folder / "good_1stHO.png", mask)
-    status = command.main([str(folder), "--out", str(tmp_path / "maps"), "--weights", str(weights)])
+    status = main(
+        ["predict", str(folder), "--out", str(tmp_path / "maps"), "--weights", str(weights)]
+    )
     assert status == 0 and "1 masks left out" in capsys.readouterr().out
     assert rows_of(tmp_path / "maps")["good_1stHO.png"]["status"] == "left out"
     assert not list((tmp_path / "maps").glob("good_1stHO_*"))
@@ -280,7 +283,7 @@ def test_a_full_disk_stops_and_keeps_what_is_done(folder, weights, tmp_path, mon
         real(path, picture)
 
     monkeypatch.setattr(command, "write_overlay", full)
-    assert command.main([str(folder), "--out", str(out), "--weights", str(weights)]) == 2
+    assert main(["predict", str(folder), "--out", str(out), "--weights", str(weights)]) == 2
     assert "No space left" in capsys.readouterr().err
     assert rows_of(out)["good.png"]["status"] == "done" and "grey.png" not in rows_of(out)
 
@@ -312,7 +315,7 @@ def test_masks_are_looked_for_in_the_photographs_own_sub_folder(folder, weights,
 
 def test_two_photographs_of_one_name_are_refused(folder, weights, tmp_path, capsys):
     Image.open(folder / "good.png").save(folder / "good.jpg")
-    assert command.main([str(folder), "--out", str(tmp_path), "--weights", str(weights)]) == 2
+    assert main(["predict", str(folder), "--out", str(tmp_path), "--weights", str(weights)]) == 2
     assert "would write the same files" in capsys.readouterr().err
 
 

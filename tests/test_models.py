@@ -125,25 +125,6 @@ def test_unet256_normalises_and_drops_where_pix2pix_does():
     assert [block[-1].p for block in model.up] == 4 * [0.0] + 3 * [0.5]  # finest to deepest
 
 
-def test_level_table_lists_the_u_and_all_its_parameters():
-    model = models.UNet(widths=(4, 8, 16))
-    table = models.level_table(model, 64, 41)  # 41 is padded to 44
-    shapes = [(r["stage"], r["height"], r["width"], r["channels"]) for r in table]
-    assert shapes == [
-        ("down 1", 64, 44, 4),
-        ("down 2", 32, 22, 8),
-        ("down 3", 16, 11, 16),
-        ("up 2", 32, 22, 8),
-        ("fuse 2", 32, 22, 8),
-        ("up 1", 64, 44, 4),
-        ("fuse 1", 64, 44, 4),
-        ("head", 64, 44, 1),
-    ]
-    assert sum(row["parameters"] for row in table) == models.count_parameters(model)
-    bottom = models.level_table(models.UNet256(base_width=2), 256, 256)[7]
-    assert (bottom["height"], bottom["width"], bottom["channels"]) == (1, 1, 16)
-
-
 @pytest.mark.parametrize(
     ("architecture", "settings", "message"),
     [

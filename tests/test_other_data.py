@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT, TINY
 from scipy import ndimage
 
-from retina_utils.commands import series
+from retina_utils.commands.__main__ import main
 from retina_utils.images import read_binary, write_png
 
 # split -> photographs of data/tiny: as many as no other list in the notebooks is long
@@ -41,7 +41,7 @@ def finished(tmp_path_factory):
     command = ["--notebooks", str(top / "notebooks"), "--data", str(top / "data"), "--run", "other"]
     for name, value in RECIPE.items():
         command += ["-p", name, str(value)]
-    assert series.main(command) == 0
+    assert main(["run-all", *command]) == 0
     return top / "outputs" / "other"
 
 

@@ -9,7 +9,7 @@ import pytest
 from fake_run import THRESHOLD, write_fake_run
 
 from retina_utils import RetinaError, checkpoint, data, evaluate, images, metrics, models
-from retina_utils.commands import report as command
+from retina_utils.commands.__main__ import main
 from retina_utils.machine import files, runs
 from retina_utils.patches import Preparation
 from retina_utils.show import report
@@ -165,10 +165,10 @@ def test_the_command_line_says_where_the_page_is_or_what_is_wrong(
     run, page, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setenv("RETINA_COMMAND", "pytest")  # the command would leave its own
-    assert command.main([str(run)]) == 0
+    assert main(["report", str(run)]) == 0
     assert "report.html" in capsys.readouterr().out
     assert (run / "report.html").read_text(encoding="utf-8") == page  # the same bytes again
-    assert command.main([str(tmp_path / "none")]) == 2
+    assert main(["report", str(tmp_path / "none")]) == 2
     assert "no such run folder" in capsys.readouterr().err
 
 

@@ -9,6 +9,7 @@ from conftest import ROOT
 
 from retina_utils import RetinaError
 from retina_utils.commands import series
+from retina_utils.commands.__main__ import main
 from retina_utils.commands.recipe import cast, check_known, declared_parameters, read_preset
 from retina_utils.evaluate import Results, SplitScores, Threshold
 from retina_utils.machine.runs import NOTEBOOKS
@@ -72,7 +73,7 @@ def toy(tmp_path_factory):
 
 
 def run(toy, *arguments):
-    return series.main(["--notebooks", str(toy / "notebooks"), *arguments])
+    return main(["run-all", "--notebooks", str(toy / "notebooks"), *arguments])
 
 
 def count(toy, name, run="tiny"):

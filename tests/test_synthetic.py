@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from retina_utils.commands import tiny
+from retina_utils.commands.__main__ import main
 from retina_utils.datasets import synthetic
 
 TINY = Path(__file__).parent.parent / "data" / "tiny"
@@ -24,7 +24,7 @@ def drawings():
 def written(tmp_path_factory):
     """data/tiny, drawn again from its seed."""
     folder = tmp_path_factory.mktemp("tiny")
-    assert tiny.main([str(folder), "--seed", "0"]) == 0
+    assert main(["tiny", str(folder), "--seed", "0"]) == 0
     return folder
 
 
@@ -164,21 +164,21 @@ def test_the_daughters_of_a_symmetrical_branching_leave_at_the_angle_murray_give
 
 def test_a_folder_with_files_in_it_is_refused_unless_forced(tmp_path, capsys, monkeypatch):
     (tmp_path / "mine.txt").write_text("keep me")
-    assert tiny.main([str(tmp_path)]) == 2
+    assert main(["tiny", str(tmp_path)]) == 2
     assert "not empty" in capsys.readouterr().err
-    assert tiny.main([str(tmp_path / "mine.txt")]) == 2
+    assert main(["tiny", str(tmp_path / "mine.txt")]) == 2
     assert "is a file" in capsys.readouterr().err
     assert files(tmp_path) == ["mine.txt"]
     blank = np.zeros((8, 8), bool)
     drawing = synthetic.Drawing(np.zeros((8, 8, 3), np.uint8), blank, blank, blank)
     monkeypatch.setattr(synthetic, "draw_fundus", lambda seed, size: drawing)
-    assert tiny.main([str(tmp_path), "--force"]) == 0
+    assert main(["tiny", str(tmp_path), "--force"]) == 0
     assert files(tmp_path) == sorted(["mine.txt", *files(TINY)])
     assert (tmp_path / "mine.txt").read_text() == "keep me"
 
 
 def test_a_negative_seed_is_refused_before_anything_is_written(tmp_path, capsys):
-    assert tiny.main([str(tmp_path / "new"), "--seed", "-1"]) == 2
+    assert main(["tiny", str(tmp_path / "new"), "--seed", "-1"]) == 2
     assert "--seed -1: want 0 or more" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 

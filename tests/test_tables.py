@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from retina_utils.show.tables import Table, mean_sd
+from retina_utils import models
+from retina_utils.show.tables import Table, level_table, mean_sd
 
 
 def test_text_is_aligned_with_numbers_on_the_right():
@@ -51,3 +52,22 @@ def test_mean_and_deviation_stand_on_the_right_like_numbers():
 
 def test_a_table_without_rows_keeps_its_headings():
     assert repr(Table([], ["a", "b"])).splitlines()[0] == "a  b"
+
+
+def test_level_table_lists_the_u_and_all_its_parameters():
+    model = models.UNet(widths=(4, 8, 16))
+    table = level_table(model, 64, 41)  # 41 is padded to 44
+    shapes = [(r["stage"], r["height"], r["width"], r["channels"]) for r in table]
+    assert shapes == [
+        ("down 1", 64, 44, 4),
+        ("down 2", 32, 22, 8),
+        ("down 3", 16, 11, 16),
+        ("up 2", 32, 22, 8),
+        ("fuse 2", 32, 22, 8),
+        ("up 1", 64, 44, 4),
+        ("fuse 1", 64, 44, 4),
+        ("head", 64, 44, 1),
+    ]
+    assert sum(row["parameters"] for row in table) == models.count_parameters(model)
+    bottom = level_table(models.UNet256(base_width=2), 256, 256)[7]
+    assert (bottom["height"], bottom["width"], bottom["channels"]) == (1, 1, 16)

@@ -1,7 +1,7 @@
 """One honest table: cross-validation by person, then cameras never seen, then a second human.
 
-    python -m retina_utils.commands.benchmark chase_db1
-    python -m retina_utils.commands.benchmark chase_db1 hrf --ship network.pt
+    make benchmark DATASET=chase_db1
+    make benchmark DATASET="chase_db1 hrf" ARGS="--ship network.pt"
 
 Data sets are read from ``data/<name>`` (after ``make import-data``), the recipe from
 ``notebooks/presets/<name>.yaml`` over the notebooks' own defaults, so this trains what the
@@ -9,10 +9,8 @@ notebooks train. Every fold trains on all of its training people for a set numbe
 photograph decides when to stop, and the threshold comes from the training people alone.
 """
 
-import argparse
 import functools
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +26,7 @@ import torch
 
 from retina_utils import RetinaError, metrics, train
 from retina_utils.checkpoint import Network, load_network, save_network
-from retina_utils.commands import card, run_command
+from retina_utils.commands import card
 from retina_utils.commands.recipe import preset_of, read_recipe, require_trainable
 from retina_utils.data import FILES, Pair, load_data, load_sample
 from retina_utils.datasets.catalogue import SOURCES
@@ -37,6 +36,8 @@ from retina_utils.machine.compute import choose_device
 from retina_utils.machine.runs import provenance
 from retina_utils.models import count_parameters
 from retina_utils.predict import predict_image
+
+HERE = Path(__file__).parent
 
 
 class Test(NamedTuple):
@@ -200,7 +201,7 @@ def run_job(job: Job, threads: int = 0) -> str:
         "train_seconds": round(trained),
         "seconds": round(time.monotonic() - start),
         "parameters": count_parameters(network.model),
-        "made": provenance(),
+        "made": provenance(job.recipe["device"]),
     }
     files.write_json(job.folder / "result.json", result)
     return "; ".join(words)
@@ -295,8 +296,8 @@ def write_tables(out: Path, jobs: Sequence[Job], names: Sequence[str]) -> str:
     shown = {*names, *jobs[-1].tests}
     unknown = sorted(shown - set(SOURCES)) if len(names) == 1 < len(shown) else []
     facts = {"recipe": recipe, "results": results, "made": made, "unknown": unknown}
-    protocol = card.render("protocol.md.j2", **facts)
-    page = card.render("table.md.j2", rows=rows, protocol=protocol)
+    protocol = files.render(HERE / "protocol.md.j2", **facts)
+    page = files.render(HERE / "table.md.j2", rows=rows, protocol=protocol)
     content = {"rows": rows, "protocol": protocol, "recipe": recipe, "jobs": results}
     content["provenance"] = made
     files.write_csv(out / "table.csv", rows)
@@ -306,28 +307,6 @@ def write_tables(out: Path, jobs: Sequence[Job], names: Sequence[str]) -> str:
 
 
 # --- The command ----------------------------------------------------------------------------------
-
-
-def ship(path: Path, jobs: Sequence[Job], options: argparse.Namespace) -> None:
-    """Write the network trained on everything, with its card.
-
-    Its scores are those of the tables that have been made, of its own folds and of each of its
-    data sets alone. Without folds the threshold is that of the training photographs.
-    """
-    *folds, everything = jobs
-    names = options.datasets
-    network = load_network(everything.folder / "network.pt")
-    if folds:
-        network = replace(network, threshold=held_out_threshold(folds))
-    card.ship(
-        path,
-        network,
-        photographs={name: [p.name for p in pairs] for name, pairs in everything.train.items()},
-        threshold_from="photographs held out of the folds" if folds else "its training photographs",
-        recipe=everything.recipe,
-        result=everything.result,
-        tables=[options.out / name / "table.json" for name in ("+".join(names), *names)],
-    )
 
 
 def require_places(out: Path, ship: Path | None) -> None:
@@ -343,58 +322,45 @@ def require_places(out: Path, ship: Path | None) -> None:
             raise RetinaError(f"{what} Name another with --out or --ship.") from error
 
 
-def run(options: argparse.Namespace) -> None:
-    """Plan, train, and write the table."""
-    names, out = options.datasets, options.out / "+".join(options.datasets)
-    others = options.others
+def run_benchmark(**options) -> None:
+    """Plan, train, and write the table, as the command line says; see ``__main__``."""
+    asked = SimpleNamespace(**options)
+    names, others = asked.datasets, asked.others
+    places = [asked.out / name for name in ("+".join(names), *names)]
     if others is None:
-        others = [n for n in SOURCES if n not in names and (options.data / n).is_dir()]
-    if options.jobs < 0:
-        raise RetinaError(f"--jobs {options.jobs}: expected 1 or more, or 0 for one a core")
+        others = [n for n in SOURCES if n not in names and (asked.data / n).is_dir()]
+    if asked.jobs < 0:
+        raise RetinaError(f"--jobs {asked.jobs}: expected 1 or more, or 0 for one a core")
     if twice := [name for name in names if (names + others).count(name) > 1]:
         raise RetinaError(f"{twice[0]} is named twice: what is trained on is no test. Name it once")
-    preset = options.preset or preset_of(names, options.notebooks / "presets")
-    recipe = read_recipe(options.notebooks, preset, options.p)
-    jobs = plan(names, options.data, others, recipe, options.folds, out)
-    if options.only:
+    preset = asked.preset or preset_of(names, asked.notebooks / "presets")
+    recipe = read_recipe(asked.notebooks, preset, asked.parameters)
+    jobs = plan(names, asked.data, others, recipe, asked.folds, places[0])
+    if asked.only:
         known = {job.folder.name: job for job in jobs}
-        if unknown := [name for name in options.only if name not in known]:
+        if unknown := [name for name in asked.only if name not in known]:
             words = f"no such training. Expected some of {', '.join(known)}."
             raise RetinaError(f"--only {' '.join(unknown)}: {words}")
-        jobs = [job for name, job in known.items() if name in options.only]
-    require_places(out, options.ship)
+        jobs = [job for name, job in known.items() if name in asked.only]
+    require_places(places[0], asked.ship)
     require_trainable(recipe, jobs[0].pairs[:2])
-    at_once = options.jobs or (1 if torch.cuda.is_available() else os.cpu_count() or 1)
+    at_once = asked.jobs or (1 if torch.cuda.is_available() else os.cpu_count() or 1)
     run_jobs(jobs, min(at_once, len(jobs)))
-    if options.only:
-        return
-    if options.folds:
-        print(write_tables(out, jobs, names))
-        print(f"Written to {out}: table.md, table.csv, table.json")
-    if options.ship:
-        ship(options.ship, jobs, options)
-        print(f"Written: {options.ship}, and its card beside it")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line of ``make benchmark``."""
-    name = "python -m retina_utils.commands.benchmark"
-    parser = argparse.ArgumentParser(prog=name, description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    add = parser.add_argument
-    add("datasets", nargs="+", help="names of folders in --data; several are trained on together")
-    add("--data", default="data", type=Path, help="where the imported data sets lie")
-    add("--others", nargs="*", help="data sets to test on; all others imported if not given")
-    add("--preset", help="recipe in notebooks/presets; if not given: the data set's, or pretrained")
-    add("--folds", default=5, type=int, help="0: only the training on everything, no table")
-    add("--jobs", default=0, type=int, help="trainings at once; 0: one a core without a GPU")
-    add("--notebooks", default="notebooks", type=Path)
-    add("--out", default="outputs/benchmark", type=Path)
-    add("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")
-    add("--ship", type=Path, help="write the network trained on everything here, with its card")
-    add("--only", nargs="+", help="only these trainings, such as fold_1 or all; no table yet")
-    return run_command(parser, run, arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    if asked.folds and not asked.only:
+        print(write_tables(places[0], jobs, names))
+        print(f"Written to {places[0]}: table.md, table.csv, table.json")
+    if asked.ship and not asked.only:
+        *folds, everything = jobs
+        network = load_network(everything.folder / "network.pt")
+        if folds:  # else its threshold is that of its training photographs
+            network = replace(network, threshold=held_out_threshold(folds))
+        card.ship(
+            asked.ship,
+            network,
+            photographs={k: [p.name for p in pairs] for k, pairs in everything.train.items()},
+            threshold_from="photographs held out of the folds" if folds else card.OWN,
+            recipe=recipe,
+            result=everything.result,
+            tables=[place / "table.json" for place in places],
+        )
+        print(f"Written: {asked.ship}, and its card beside it")

@@ -5,25 +5,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from retina_utils.checkpoint import PRETRAINED, Network, save_network
 from retina_utils.datasets.catalogue import SOURCES
-from retina_utils.machine.files import read_json, write_text
+from retina_utils.machine.files import read_json, render, write_text
 from retina_utils.machine.runs import provenance
 from retina_utils.models import count_parameters
 
-PAGES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    keep_trailing_newline=True,
-)
-
-
-def render(page: str, **facts) -> str:
-    """A page of Markdown from one of the templates beside this file."""
-    return PAGES.get_template(page).render(facts)
+OWN = "its training photographs"
 
 
 def title(name: str) -> str:
@@ -43,14 +31,9 @@ def ship(
 ) -> None:
     """Write a network with its card inside, and the card as Markdown beside it.
 
-    Parameters
-    ----------
-    photographs : data set -> names of all its photographs trained on
-    threshold_from : str
-        The photographs its threshold was chosen on, in words.
-    recipe, result
-        The benchmark's parameters, and its ``result.json`` of this training.
-    tables : ``table.json`` files of networks of the same kind, as far as there are any
+    ``photographs`` names by data set all it was trained on, ``threshold_from`` tells those its
+    threshold was chosen on; ``result`` is the ``result.json`` of its training, ``tables`` are the
+    ``table.json`` files of networks of its kind, as far as there are any.
     """
     read = [read_json(table) for table in tables if table.exists()]
     card = {
@@ -79,7 +62,7 @@ def card_page(network: Network, path: Path) -> str:
     """The card as Markdown of a network whose file lies at ``path``."""
     card = network.card
     return render(
-        "card.md.j2",
+        Path(__file__).with_name("card.md.j2"),
         card=card,
         network=network,
         parameters=count_parameters(network.model),

@@ -1,9 +1,5 @@
-"""From a folder of photographs to a folder of vessel maps, without annotations.
+"""From a folder of photographs to a folder of vessel maps, without annotations."""
 
-python -m retina_utils.commands.folder photographs --out maps
-"""
-
-import argparse
 import csv
 import dataclasses
 import errno
@@ -22,7 +18,6 @@ from tqdm.auto import tqdm
 
 from retina_utils import RetinaError, images
 from retina_utils.checkpoint import Network, load_network
-from retina_utils.commands import run_command
 from retina_utils.commands.quality import is_drawing, map_flags, photograph_flags
 from retina_utils.data import SUFFIXES
 from retina_utils.evaluate import Results
@@ -86,37 +81,16 @@ def predict_folder(
     versions of the last call). One photograph is in memory at a time, a photograph that cannot be
     used stops no other, and what was done with the same weights and settings is not done again.
 
-    Parameters
-    ----------
-    photographs : path
-        A folder, read with its sub-folders, or one file. Hidden folders, ``out``, ``fov_folder``
-        and the maps of earlier calls are left out.
-    out : path
-        Folder for the results, not the one of the photographs.
-    weights : path or "pretrained"
-        A checkpoint of this package.
-    threshold : float, optional
-        That of the checkpoint, or of the run it lies in, if not given.
-    flips : bool
-        Average over four mirror images: four times the work, a little better.
-    fov_folder : path, optional
-        FOV masks named after their photographs, ``NAME.png`` or ``NAME_fov.png``, in the same
-        sub-folders or in none; found in the photograph where there is none.
-    device : "auto", "cuda", "mps" or "cpu"
-    force : bool
-        Do again what has been done.
+    ``photographs`` is a folder, read with its sub-folders, or one file; hidden folders, ``out``,
+    ``fov_folder`` and the maps of earlier calls are left out. ``threshold`` is that of the
+    ``weights``, or of the run they lie in, if not given; ``flips`` averages over four mirror
+    images, four times the work and a little better; ``fov_folder`` holds FOV masks, ``NAME.png``
+    or ``NAME_fov.png`` in the same sub-folders or in none, and where there is none the FOV is
+    found; ``force`` does again what has been done.
 
-    Returns
-    -------
-    outcomes : list of Outcome
-        One for each photograph, of an earlier call too; one that failed has a message.
-
-    Raises
-    ------
-    RetinaError
-        If there is no photograph, two would write the same file, or the weights cannot be used.
-    OSError
-        If nothing can be written any more; what has been done is kept.
+    Gives one Outcome for each photograph, of an earlier call too; one that failed has a message.
+    A RetinaError says if there is no photograph, two would write the same file, or the weights
+    cannot be used; an OSError that nothing can be written any more, and what has been done stays.
     """
     out = Path(out)
     masks = [Path(fov_folder)] if fov_folder else []
@@ -131,7 +105,7 @@ def predict_folder(
     settings = {"weights_sha256": network.sha256, "threshold": threshold, "flips": flips}
     settings |= {"preparation": network.preparation.as_dict()}
     record = {"state": "unfinished", "weights": str(weights), "threshold_from": origin} | settings
-    begun = {k: v for k, v in provenance().items() if k not in KNOWN_AT_THE_END}
+    begun = {k: v for k, v in provenance(device).items() if k not in KNOWN_AT_THE_END}
     write_json(out / "predict.json", record | begun)
 
     known, outcomes, before = read_summary(out), {}, 0
@@ -146,7 +120,7 @@ def predict_folder(
         # After each photograph, so that nothing done is lost; other lines with maps stay.
         write_summary(out, known | outcomes)
     write_summary(out, known | outcomes)
-    write_json(out / "predict.json", record | {"state": "finished"} | provenance())
+    write_json(out / "predict.json", record | {"state": "finished"} | provenance(device))
     if before:
         print(f"{before} were done before, with the same weights and settings")
     return list(outcomes.values())
@@ -322,25 +296,9 @@ def write_summary(out: Path, outcomes: dict[str, Outcome]) -> None:
     write_csv(out / "summary.csv", [outcome._asdict() for outcome in outcomes.values()])
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line of ``make predict``: 0 all done, 1 some failed, 2 refused or stopped."""
-    parser = argparse.ArgumentParser("python -m retina_utils.commands.folder", description=__doc__)
-    add = parser.add_argument
-    add("photographs", help="a folder of photographs, with its sub-folders, or one file")
-    add("--out", required=True, help="folder for the results")
-    add("--weights", default="pretrained", help="a checkpoint; the network in the box by default")
-    add("--threshold", type=float, help="instead of the one that belongs to the weights")
-    flips = "average over mirror images; --no-flips is a quarter of the work, a little worse"
-    add("--flips", action=argparse.BooleanOptionalAction, default=True, help=flips)
-    add("--fov", metavar="FOLDER", dest="fov_folder", help="FOV masks, named after photographs")
-    add("--device", default="auto", help="auto, cuda, mps or cpu")
-    add("--force", action="store_true", help="do again what has been done")
-    return run_command(parser, predict_and_tell, arguments)
-
-
-def predict_and_tell(options: argparse.Namespace) -> int:
-    """Do what the command line says; 1 if some photographs failed."""
-    outcomes = predict_folder(**vars(options))
+def predict_and_tell(photographs: str, out: str, **options) -> int:
+    """Do :func:`predict_folder` and say what came of it; 1 if some photographs failed."""
+    outcomes = predict_folder(photographs, out, **options)
     count = Counter(outcome.status for outcome in outcomes)
     flagged = [outcome for outcome in outcomes if outcome.flags]
     masks = f", {count['left out']} masks left out" if count["left out"] else ""
@@ -349,9 +307,5 @@ def predict_and_tell(options: argparse.Namespace) -> int:
         print(f"  look at {outcome.name}: {outcome.flags}")
     if len(flagged) > 10:
         print("  … and others: column flags in summary.csv")
-    print(f"Maps, overlays and summary.csv are in {options.out}")
+    print(f"Maps, overlays and summary.csv are in {out}")
     return 1 if count["failed"] else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -23,6 +23,14 @@ def declared_parameters(notebook: Path) -> dict:
     return {name: ast.literal_eval(entry["default"]) for name, entry in found.items()}
 
 
+def declared_by(folder: Path, names: Iterable[str]) -> dict:
+    """Names and defaults of the parameters of some notebooks together."""
+    declared = {}
+    for name in names:
+        declared |= declared_parameters(folder / f"{name}.ipynb")
+    return declared
+
+
 def read_preset(folder: Path, name: str) -> dict:
     """The parameters of ``<folder>/<name>.yaml``; a RetinaError names the presets there are."""
     path = folder / f"{name}.yaml"
@@ -75,10 +83,8 @@ def read_recipe(notebooks: Path, preset: str, changes: Sequence[tuple[str, str]]
     Every photograph that is not tested on is trained on, so nothing is validated: a rate that
     follows the validation loss ("plateau") becomes "cosine", and no training stops early.
     """
-    declared = {}
-    for name in ("01_data", "02_model", "03_train"):
-        declared |= declared_parameters(notebooks / f"{name}.ipynb")
-    declared["flips"] = declared_parameters(notebooks / "04_evaluate.ipynb")["flips"]
+    declared = declared_by(notebooks, ("01_data", "02_model", "03_train"))
+    declared["flips"] = declared_by(notebooks, ["04_evaluate"])["flips"]
     recipe = dict(declared)
     for name, value in [*read_preset(notebooks / "presets", preset).items(), *changes]:
         check_known(name, declared, f"preset {preset} or command line")

@@ -1,4 +1,4 @@
-"""Run the five notebooks in order with papermill: ``python -m retina_utils.commands.series``.
+"""Run the five notebooks in order with papermill: ``make run-all``.
 
 With weights given (``-p weights pretrained``) nothing is trained: 02 and 03 are left out.
 
@@ -6,10 +6,8 @@ Adds to papermill what a person expects: unknown and ill-typed parameters stop b
 runs, ``false`` is false, a failed notebook stays readable, and the next run goes on from it.
 """
 
-import argparse
 import os
 import sys
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import papermill
@@ -19,8 +17,13 @@ from traitlets.config import Config
 
 from retina_utils import RetinaError
 from retina_utils.checkpoint import PRETRAINED
-from retina_utils.commands import run_command
-from retina_utils.commands.recipe import cast, check_known, declared_parameters, read_preset
+from retina_utils.commands.recipe import (
+    cast,
+    check_known,
+    declared_by,
+    declared_parameters,
+    read_preset,
+)
 from retina_utils.datasets.catalogue import SOURCES
 from retina_utils.evaluate import Results
 from retina_utils.machine.files import fingerprint, read_json, sha256, write_json
@@ -30,23 +33,14 @@ from retina_utils.show.tables import mean_sd
 WITHOUT_TRAINING = ("01_data", "04_evaluate", "05_visualize")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the series as the command line says; gives the exit status."""
-    parser = argparse.ArgumentParser("python -m retina_utils.commands.series", description=__doc__)
-    add = parser.add_argument
-    add("--preset", default="tiny", help="parameters in notebooks/presets/PRESET.yaml")
-    add("--data", help="data folder; the preset's own if not given")
-    add("--run", help="name of the folder under outputs; the preset's name if not given")
-    add("--notebooks", default="notebooks", help="folder of the notebooks")
-    add("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")
-    add("--fresh", action="store_true", help="run notebooks that are up to date as well")
-    return run_command(parser, run_series, arguments)
-
-
-def run_series(options: argparse.Namespace) -> None:
-    """Check everything, then run the notebooks that are not up to date."""
-    folder = find_notebooks(options.notebooks)
-    chosen, names = collect_parameters(folder, options)
+def run_series(
+    *, preset: str, data: str, run: str, notebooks: str, parameters: list, fresh: bool
+) -> str:
+    """Check everything, run the notebooks that are not up to date, and tell of the scores."""
+    folder, given = find_notebooks(notebooks), dict(parameters)
+    given |= {"data_dir": str(Path(data).resolve())} if data else {}
+    given |= {"run": run} if run else {}
+    chosen, names = collect_parameters(folder, preset, given)
     run = open_run(chosen["outputs_dir"], chosen["run"])
     os.environ["RETINA_QUIET"] = "1"
     if sys.stderr.isatty() and hasattr(os, "ttyname"):
@@ -56,12 +50,12 @@ def run_series(options: argparse.Namespace) -> None:
         print(f"{left_out} are left out: the weights are given ({chosen['weights']}).")
     ran, before = [], None
     for name in names:
-        ran.append(run_notebook(folder / f"{name}.ipynb", run, chosen, before, options.fresh))
+        ran.append(run_notebook(folder / f"{name}.ipynb", run, chosen, before, fresh))
         before = run / "notebooks" / f"{name}.done"
     if not any(ran):
         count = "five" if len(names) == 5 else "three"
         print(f"All {count} are up to date. To run them again all the same: FRESH=1.")
-    print(closing_words(run))
+    return closing_words(run)
 
 
 # --- Parameters -----------------------------------------------------------------------------------
@@ -79,24 +73,21 @@ def find_notebooks(folder: str) -> Path:
     return path
 
 
-def collect_parameters(folder: Path, options: argparse.Namespace) -> tuple[dict, tuple[str, ...]]:
+def collect_parameters(folder: Path, preset: str, given: dict) -> tuple[dict, tuple[str, ...]]:
     """Every parameter that is set, checked against the notebooks, and the notebooks to run."""
     declared = declared_by(folder, NOTEBOOKS)
-    preset = read_preset(folder / "presets", options.preset)
-    given = dict(options.p)
-    given |= {"data_dir": str(Path(options.data).resolve())} if options.data else {}
-    given |= {"run": options.run} if options.run else {}
+    sources = {f"preset {preset}": read_preset(folder / "presets", preset), "command line": given}
     chosen = {}
-    for where, values in {f"preset {options.preset}": preset, "command line": given}.items():
+    for where, values in sources.items():
         for name, value in values.items():
             check_known(name, declared, where)
             chosen[name] = cast(name, value, declared[name])
     weights = chosen.get("weights", "")
     chosen["weights"] = find_weights(weights, folder)
     # What was trained keeps its own folder, so that both can be compared.
-    chosen.setdefault("run", options.preset + (f"_{Path(weights).stem}" if weights else ""))
+    chosen.setdefault("run", preset + (f"_{Path(weights).stem}" if weights else ""))
     names = WITHOUT_TRAINING if weights else NOTEBOOKS
-    unused = set(dict(options.p)) - set(declared_by(folder, names))
+    unused = set(given) - {"data_dir"} - set(declared_by(folder, names))
     if unused:
         raise RetinaError(
             f"command line: {', '.join(sorted(unused))} would change nothing, for with given "
@@ -107,14 +98,6 @@ def collect_parameters(folder: Path, options: argparse.Namespace) -> tuple[dict,
         chosen[name] = str((folder / chosen.get(name, declared[name])).resolve())
     check_data_folder(Path(chosen["data_dir"]))
     return chosen, names
-
-
-def declared_by(folder: Path, names: Iterable[str]) -> dict:
-    """Names and defaults of the parameters of some notebooks together."""
-    declared = {}
-    for name in names:
-        declared |= declared_parameters(folder / f"{name}.ipynb")
-    return declared
 
 
 def find_weights(weights: str, folder: Path) -> str:
@@ -242,7 +225,3 @@ def closing_words(run: Path) -> str:
 def _short(path: Path) -> str:
     """A path from here, where that is shorter."""
     return os.path.relpath(path) if Path.cwd() in path.parents else str(path)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

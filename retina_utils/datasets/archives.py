@@ -35,21 +35,11 @@ class _Member(NamedTuple):
 def open_download(source: str | Path, parts: Sequence[str] = ()) -> Iterator[dict[str, Path]]:
     """The files of a download as {name: path}; what was unpacked goes when the block ends.
 
-    Parameters
-    ----------
-    source : path
-        A folder, or a zip or tar file (also compressed), whose contents are named as if they
-        had been unpacked into a folder of its name.
-    parts : sequence of str
-        Archives to look into, one level deep, by name without ending: ``("training", "test")``
-        opens a ``training.zip`` or ``test.tar`` wherever it lies in the download. A gzipped image
-        is opened wherever it lies. A file that is there unpacked as well counts once.
-
-    Raises
-    ------
-    RetinaError
-        If there is no such download, or if an archive is damaged, is of another kind, holds
-        links, or would write outside its folder.
+    ``source`` is a folder, or a zip or tar file (also compressed) that counts as a folder of its
+    name. ``parts`` are archives to look into, one level deep, by name without ending: wherever it
+    lies, ``("training",)`` opens a ``training.zip`` or ``training.tar``, as a gzipped image is.
+    A file that is there unpacked as well counts once. An archive that is damaged, of another kind,
+    holds links or would write outside its folder is refused (RetinaError).
     """
     source = Path(source)
     if not source.exists():
@@ -58,34 +48,32 @@ def open_download(source: str | Path, parts: Sequence[str] = ()) -> Iterator[dic
         )
     with tempfile.TemporaryDirectory(prefix="retina-import-") as temporary:
         scratch = Path(temporary)
-        files = _files(source if source.is_dir() else _unpack(source, scratch / "download"))
-        for number, (name, path) in enumerate(sorted(files.items())):
+        files = _files(source) if source.is_dir() else _unpack(source, scratch, source)
+        for name, path in sorted(files.items()):
             match = ARCHIVE.fullmatch(path.name)
             if match and match["stem"] in parts:
                 beside = PurePosixPath(name).parent
-                for inner, file in _files(_unpack(path, scratch / f"{number}", name)).items():
+                for inner, file in _unpack(path, scratch, name).items():
                     files.setdefault((beside / inner).as_posix(), file)
-        for number, (name, path) in enumerate(sorted(files.items())):
+        for name, path in sorted(files.items()):
             plain = name.removesuffix(".gz")
             if plain.lower().endswith(EXTENSIONS) and plain not in files:
-                files[plain] = _gunzip(path, scratch / "images" / f"{number}", name)
+                files[plain] = _gunzip(path, scratch, name)
         yield files
 
 
 def _files(folder: Path) -> dict[str, Path]:
     """The files below a folder by name; hidden ones and what macOS adds to zip files are not."""
-    files = {}
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        hidden = any(p.startswith(".") or p == "__MACOSX" for p in relative.parts)
-        if path.is_file() and not hidden:
-            files[relative.as_posix()] = path
-    return files
+    files = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        name.as_posix(): path
+        for name, path in files.items()
+        if not any(part.startswith(".") or part == "__MACOSX" for part in name.parts)
+    }
 
 
-def _unpack(path: Path, target: Path, called: str | Path = "") -> Path:
-    """Unpack an archive into ``target``, below a folder of its name; gives ``target``."""
-    called = called or path
+def _unpack(path: Path, scratch: Path, called: str | Path) -> dict[str, Path]:
+    """The files of an archive, unpacked below a folder of its name into a new one."""
     with path.open("rb") as file:
         start = file.read(6)
     match = ARCHIVE.fullmatch(path.name)
@@ -94,11 +82,11 @@ def _unpack(path: Path, target: Path, called: str | Path = "") -> Path:
             f"{called}: this kind of archive is not read here, only zip and tar. Unpack it "
             "first, then give the folder."
         )
-    target.mkdir(parents=True)
+    target = Path(tempfile.mkdtemp(dir=scratch))
     kind = "zip" if path.suffix.lower() == ".zip" else "tar"
     try:
         with zipfile.ZipFile(path) if kind == "zip" else tarfile.open(path) as archive:
-            members = _zip_members(archive) if kind == "zip" else _tar_members(archive)
+            members = _members(archive)
             _check_members(members, called, shutil.disk_usage(target).free)
             names = [m.name.removeprefix("./") for m in members]
             own = f"{match['stem']}/"
@@ -107,23 +95,21 @@ def _unpack(path: Path, target: Path, called: str | Path = "") -> Path:
     except RetinaError:
         raise
     except Exception as error:  # a damaged file raises a dozen kinds, an encrypted one another
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise RetinaError(
             f"{called}: not a complete {kind} file ({reason.rstrip(':')}). Download it again; "
             "other archives have to be unpacked first, then give the folder."
         ) from error
-    return target
+    return _files(target)
 
 
-def _zip_members(archive: zipfile.ZipFile) -> list[_Member]:
-    return [
-        _Member(m.filename, m.file_size, not stat.S_ISLNK(m.external_attr >> 16))
-        for m in archive.infolist()
-    ]
-
-
-def _tar_members(archive: tarfile.TarFile) -> list[_Member]:
-    """The members of a tar file; an error if they do not end with its end mark."""
+def _members(archive: zipfile.ZipFile | tarfile.TarFile) -> list[_Member]:
+    """What an archive holds; an error if a tar file does not end with its end mark."""
+    if isinstance(archive, zipfile.ZipFile):
+        return [
+            _Member(m.filename, m.file_size, not stat.S_ISLNK(m.external_attr >> 16))
+            for m in archive.infolist()
+        ]
     archive.extraction_filter = getattr(tarfile, "data_filter", None)  # trusts nothing
     members = [_Member(m.name, m.size, m.isreg() or m.isdir()) for m in archive.getmembers()]
     archive.fileobj.seek(archive.offset)  # tarfile takes a damaged header for the end
@@ -134,10 +120,14 @@ def _tar_members(archive: tarfile.TarFile) -> list[_Member]:
 
 def _check_members(members: list[_Member], called: str | Path, free: int) -> None:
     """Refuse members that point outside, links, and more bytes than the disk has free."""
-    raise_all(
-        [f"{called}: {m.name!r} would be written outside" for m in members if not is_inside(m.name)]
-        + [f"{called}: {m.name!r} is a link or a device" for m in members if not m.is_plain]
-    )
+    outside, odd = [], []
+    for member in members:
+        parts = member.name.replace("\\", "/").split("/")
+        if member.name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
+            outside.append(f"{called}: {member.name!r} would be written outside")
+        if not member.is_plain:
+            odd.append(f"{called}: {member.name!r} is a link or a device")
+    raise_all(outside + odd)
     total = sum(m.size for m in members)
     if total > free:
         raise RetinaError(
@@ -146,10 +136,9 @@ def _check_members(members: list[_Member], called: str | Path, free: int) -> Non
         )
 
 
-def _gunzip(path: Path, folder: Path, called: str) -> Path:
-    """The contents of a gzipped file, under its own name in a folder."""
-    folder.mkdir(parents=True)
-    target = folder / path.name.removesuffix(".gz")
+def _gunzip(path: Path, scratch: Path, called: str) -> Path:
+    """The contents of a gzipped file, under its own name in a new folder."""
+    target = Path(tempfile.mkdtemp(dir=scratch)) / path.name.removesuffix(".gz")
     try:
         with gzip.open(path) as packed, target.open("wb") as file:
             shutil.copyfileobj(packed, file)
@@ -158,12 +147,6 @@ def _gunzip(path: Path, folder: Path, called: str) -> Path:
             f"{called}: not a complete gzip file ({error}). Download it again."
         ) from error
     return target
-
-
-def is_inside(name: str) -> bool:
-    """Whether a member's name stays below the folder it is unpacked into."""
-    parts = name.replace("\\", "/").split("/")
-    return not (name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0])
 
 
 def raise_all(problems: list[str]) -> None:

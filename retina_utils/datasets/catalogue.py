@@ -59,10 +59,9 @@ def trained_on(network: Network) -> str:
 
 
 def seen_in_training(network: Network, data_dir: str | Path, names: Sequence[str]) -> str:
-    """A sentence about those of a folder's photographs that a network may have been trained on.
+    """In words, how many of a folder's test photographs (``names``) a network was trained on.
 
-    ``names`` are those of its test photographs. The network's card lists the photographs of each
-    public data set, so only in an imported folder can they be told apart.
+    Its card lists those of public data sets: only in an imported folder can they be told apart.
     """
     title, listed = dataset_of(data_dir), network.card.get("photographs", {})
     source = next((key for key, entry in SOURCES.items() if entry.title == title), None)

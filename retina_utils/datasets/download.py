@@ -21,7 +21,7 @@ from retina_utils.data import FILES, SPLIT_FOLDERS, SPLITS, Pair, check_pair, lo
 from retina_utils.datasets.archives import ARCHIVE, NOT_READ, open_download, raise_all
 from retina_utils.datasets.catalogue import SOURCES, Source, photographs
 from retina_utils.images import ImageError, read_binary, read_photograph, write_png
-from retina_utils.machine.files import sha256, write_csv, write_text
+from retina_utils.machine.files import render, sha256, write_csv, write_text
 
 
 def import_data(
@@ -35,23 +35,12 @@ def import_data(
 ) -> str:
     """Import a download into ``out`` and return a summary to print.
 
-    Parameters
-    ----------
-    dataset : str
-        A key of ``SOURCES``.
-    source : path
-        The unpacked folder, or the zip or tar file as downloaded; folders around it do not matter.
-    out : path
-        ``data/<dataset>`` by default. It appears complete or not at all.
-    test_people, validation_people : collection of str
-        Replace the usual split, for example for cross-validation.
-    force : bool
-        Replace an earlier import in ``out``.
+    ``dataset`` is a key of ``SOURCES``; ``source`` the unpacked folder, or the zip or tar file as
+    downloaded, and folders around it do not matter; ``out`` is ``data/<dataset>`` by default, and
+    only with ``force`` takes the place of an earlier import. ``test_people`` and
+    ``validation_people`` replace the usual split, for example for cross-validation.
 
-    Raises
-    ------
-    RetinaError
-        With every problem of the download; nothing has been written then.
+    A RetinaError lists every problem of the download; ``out`` is then as it was before.
     """
     if dataset not in SOURCES:
         raise RetinaError(f"dataset {dataset!r} is unknown; expected one of {', '.join(SOURCES)}.")
@@ -67,8 +56,7 @@ def import_data(
             _write_images(pairs, temporary)
             people = [{"name": p.name, "person": p.person, "split": p.split} for p in pairs]
             write_csv(temporary / "people.csv", people)
-            page = _source_page(entry, source, files, pairs, summary)
-            write_text(temporary / "SOURCE.md", page)
+            write_text(temporary / "SOURCE.md", _source_page(entry, source, files, pairs, summary))
             written = sorted(f for f in temporary.rglob("*") if f.is_file())
             names = [f.relative_to(temporary).as_posix() for f in written]
             sums = [{"file": n, "sha256": sha256(temporary / n)} for n in names]
@@ -77,10 +65,9 @@ def import_data(
 
 
 def find_pairs(entry: Source, files: dict[str, Path]) -> tuple[list[Pair], dict[str, str]]:
-    """The pairs of a download that can be used, in no split yet, and why others are left out.
+    """The pairs of a download that can be used, in no split yet, and {name: why left out}.
 
-    ``files`` are paths by name, without folders around the download; the reasons are by name of
-    the photograph. Raises a RetinaError that lists everything missing.
+    A RetinaError lists everything that is missing.
     """
     pairs, left_out, missing = [], {}, []
     matches = [m for name in sorted(files) if (m := re.fullmatch(entry.image, name))]
@@ -117,7 +104,10 @@ def split_people(
             raise RetinaError(
                 f"{option}: no {', '.join(unknown)} in this download; it has {_listed(people)}."
             )
-    usual = _usual_test(entry, people, len(pairs) == entry.n_images)
+    if isinstance(entry.usual_test, str):
+        usual = [p for p in people if re.fullmatch(entry.usual_test, p)]
+    else:
+        usual = people[-entry.usual_test :] if len(pairs) == entry.n_images else []
     part = f"only {len(pairs)} of {entry.n_images} photographs are imported"
     if test:
         why = "test people chosen on the command line"
@@ -148,13 +138,6 @@ def split_people(
             "validation and test need at least one person each. Import more, or choose others."
         )
     return [pair._replace(split=split[pair.person]) for pair in pairs], why
-
-
-def _usual_test(entry: Source, people: list[str], complete: bool) -> list[str]:
-    """Those of ``people`` that are in the usual test split."""
-    if isinstance(entry.usual_test, int):
-        return people[-entry.usual_test :] if complete else []
-    return [p for p in people if re.fullmatch(entry.usual_test, p)]
 
 
 def _without_folders_around(entry: Source, files: dict[str, Path], source: Path) -> dict[str, Path]:
@@ -249,8 +232,7 @@ def _write_images(pairs: list[Pair], out: Path) -> None:
 
 def _summary(entry: Source, pairs: list[Pair], why: str, left_out: dict[str, str]) -> str:
     """One line per split, the reason for it, and what was left out."""
-    count = len({pair.person for pair in pairs})
-    lines = [f"{entry.title}: {len(pairs)} photographs of {count} people"]
+    lines = [f"{entry.title}: {len(pairs)} photographs of {len({p.person for p in pairs})} people"]
     for split in SPLITS:
         people = [pair.person for pair in pairs if pair.split == split]
         listed = _listed(sorted(set(people)))
@@ -275,36 +257,13 @@ def _source_page(
     """The text of SOURCE.md."""
     used = {path for pair in pairs for path in _files_of(pair)}
     lines = [f"{sha256(path)}  {name}\n" for name, path in sorted(files.items()) if path in used]
-    digest = hashlib.sha256("".join(lines).encode()).hexdigest()
-    archive = f" The archive's own SHA-256 is `{sha256(source)}`." if source.is_file() else ""
-    fov = (
-        f"The FOVs are the data set's own (`{entry.fov}`)."
-        if entry.fov
-        else "The data set has no FOVs; they were found in the photographs (`retina_utils.fov`)."
+    return render(
+        Path(__file__).with_name("source.md.j2"),
+        entry=entry,
+        source=source,
+        summary=summary,
+        twice=sum(pair.second is not None for pair in pairs),
+        lines=lines,
+        digest=hashlib.sha256("".join(lines).encode()).hexdigest(),
+        archive=sha256(source) if source.is_file() else "",
     )
-    count = sum(pair.second is not None for pair in pairs)
-    second = f"A second observer's annotations of {count} are in `second/`.\n" if count else ""
-    return f"""# {entry.title}
-
-- Origin: {entry.url}
-- Please cite: {entry.citation}
-- Licence: {entry.licence}
-- Angle of view: {entry.fov_degrees} degrees
-
-## What was done
-
-Imported from `{source.name}` by `make import-data`. Photographs are copied byte for byte; the first
-observer's annotations in `masks/` and the FOVs in `fov/` are PNG files of 0 and 255.
-{fov}
-{second}`people.csv` says whose photograph each is and in which split, `checksums.csv` the SHA-256
-of every file here.
-
-The import read {len(lines)} files. The SHA-256 of their list (`sha256  path` a line, by path) is
-`{digest}`.{archive}
-
-## Split
-
-```
-{summary}
-```
-"""

@@ -18,20 +18,12 @@ SETS = ("DRIVE", "CHASE_DB1", "STARE", "HRF", "FIVES")  # those of the columns t
 def beside(
     own: dict, title: str, pooled: dict, second: dict | None = None, synthetic: bool = False
 ) -> list[dict]:
-    """The published rows, and under them this run's.
+    """The published rows, and under them this run's; all have the keys of ``COLUMNS``.
 
-    Parameters
-    ----------
-    own : what stands in the columns ``parameters``, ``trained on`` and ``threshold from``
-    title : of ``catalogue.dataset_of``; "" puts the scores into a column "these photographs"
-    pooled : ``dice`` and ``auc`` of this run's test photographs
-    second : scores of their second observer, optional
-    synthetic : bool
-        Scores of drawn photographs never stand beside real ones: the row has none.
-
-    Returns
-    -------
-    rows : list of dict, with the keys of ``COLUMNS`` (and "these photographs")
+    ``own`` fills the columns ``parameters``, ``trained on`` and ``threshold from``; ``pooled``
+    holds ``dice`` and ``auc`` of this run's test photographs, ``second`` the ``dice`` of their
+    second observer. ``title`` is of ``catalogue.dataset_of``: "" puts the scores into a column
+    "these photographs". Scores of ``synthetic`` ones never stand beside real ones.
     """
     blank = dict.fromkeys(COLUMNS, "–")
     rows = [blank | row for row in ROWS]

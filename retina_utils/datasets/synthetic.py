@@ -7,9 +7,11 @@ view, with the origin at its centre, x towards the temple and y downwards, until
 Scores on these drawings say that the code works, never how well it would do on a patient.
 """
 
+import tomllib
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -25,8 +27,14 @@ GROWTH = 0.012  # one step of a growing vessel
 THINNEST = 0.0040  # radius at which a vessel ends: 0.55 pixels in a FOV of 280 pixels
 DISC = 0.135  # radius of the optic disc
 WIDEST = 0.0165  # radius of a large vein
+CELL = 0.02  # of a coarse grid, to find neighbours
 # Of veins, then of arteries: how much red, green and blue they absorb, and their reflex.
 BLOOD = {False: ((0.15, 0.53, 0.32), 0.05), True: ((0.06, 0.41, 0.25), 0.25)}
+COUNTS = {"train": 8, "validation": 2, "test": 4}  # photographs; both eyes stay together
+SIZES = [(288, 272), (304, 288), (320, 304), (300, 300), (272, 288), (312, 280), (296, 320)]
+
+with Path(__file__).with_suffix(".toml").open("rb") as _file:
+    CHANCE = tomllib.load(_file)  # persons, lesions, and where vessels begin
 
 
 class Drawing(NamedTuple):
@@ -36,24 +44,6 @@ class Drawing(NamedTuple):
     vessels: np.ndarray  # (H, W) bool, inside the FOV only
     fov: np.ndarray  # (H, W) bool
     arteries: np.ndarray  # (H, W) bool; where an artery crosses a vein, the artery lies on top
-
-
-class Person(NamedTuple):
-    """What the two eyes of a person, photographed in one sitting, have in common."""
-
-    colour: np.ndarray  # (3,) of the retina, in [0, 1]
-    pale: np.ndarray  # (3,) of the optic disc
-    contrast: float  # of the vessels
-    tortuosity: float
-    choroid: float  # how much of the choroid's vessels shines through
-    sheen: float  # of the nerve-fibre layer: strong in children
-    macula: float  # how dark
-    cup: float  # cup-to-disc ratio
-    falloff: float  # of the illumination towards the rim
-    haze: float  # stray light at the rim
-    blur: float  # standard deviation in pixels
-    noise: float  # standard deviation in grey levels
-    lesions: str  # "none", "diabetic" or "drusen"
 
 
 class Eye(NamedTuple):
@@ -86,28 +76,8 @@ def draw_fundus(seed: int, size: tuple[int, int] = (304, 288)) -> Drawing:
     """Synthetic fundus photograph with its vessels, the same pixel for pixel for the same seed.
 
     Seeds 2k and 2k + 1 are the left and the right eye of one person: their colours, light and
-    camera agree, their vessels do not.
-
-    Parameters
-    ----------
-    seed : int
-        Not negative.
-    size : (height, width)
-        In pixels, at least 128 each.
-
-    Returns
-    -------
-    drawing : Drawing
-        ``image`` (H, W, 3) uint8; ``vessels``, ``fov``, ``arteries`` (H, W) bool.
-
-    Raises
-    ------
-    RetinaError
-        If the seed is negative or the size too small to draw a thin vessel.
-
-    References
-    ----------
-    C. D. Murray, The physiological principle of minimum work, PNAS 12, 1926.
+    camera agree, their vessels do not. ``size`` is (height, width) in pixels; a side below 128,
+    too small to draw a thin vessel, and a negative seed are refused (RetinaError).
     """
     if min(size) < 128 or seed < 0:
         raise RetinaError(f"draw_fundus: got {seed=}, {size=}; want seed >= 0, sides >= 128 pixels")
@@ -132,27 +102,23 @@ def draw_fundus(seed: int, size: tuple[int, int] = (304, 288)) -> Drawing:
     return Drawing(*(np.ascontiguousarray(a[:, ::-1]) if right else a for a in layers))
 
 
-def draw_person(rng: np.random.Generator) -> Person:
+def draw_person(rng: np.random.Generator) -> SimpleNamespace:
+    """What the two eyes of a person, photographed in one sitting, have in common.
+
+    ``colour`` of the retina and ``pale``, that of the optic disc, are (3,) in [0, 1]; all else is
+    a number or word listed in ``synthetic.toml``.
+    """
     red = rng.uniform(0.60, 0.92)
     green = red * rng.uniform(0.32, 0.45)
-    return Person(
-        colour=np.array([red, green, green * rng.uniform(0.30, 0.66)]),
-        pale=np.array([0.99, rng.uniform(0.68, 0.82), rng.uniform(0.36, 0.56)]),
-        contrast=rng.uniform(0.85, 1.15),
-        tortuosity=rng.uniform(0.012, 0.026),
-        choroid=rng.choice([0.02, 0.04, 0.08]) * rng.uniform(0.8, 1.2),
-        sheen=rng.choice([0.03, 0.10, 0.20]) * rng.uniform(0.8, 1.2),
-        macula=rng.uniform(0.35, 0.60),
-        cup=rng.uniform(0.30, 0.60),
-        falloff=rng.uniform(0.18, 0.42),
-        haze=rng.choice([0.0, 0.0, 0.10, 0.18]),
-        blur=rng.uniform(0.35, 0.75),
-        noise=rng.uniform(1.0, 2.2),
-        lesions=str(rng.choice(["none", "diabetic", "diabetic", "drusen"])),
-    )
-
-
-# Vessels ------------------------------------------------------------------------------------
+    colour = np.array([red, green, green * rng.uniform(0.30, 0.66)])
+    pale = np.array([0.99, rng.uniform(0.68, 0.82), rng.uniform(0.36, 0.56)])
+    person = SimpleNamespace(colour=colour, pale=pale)
+    for name, choice in CHANCE["person"].items():
+        value = rng.choice(choice["one_of"]) if "one_of" in choice else 1
+        if "between" in choice:
+            value *= rng.uniform(*choice["between"])
+        setattr(person, name, value)
+    return person
 
 
 def grow_tree(rng: np.random.Generator, eye: Eye) -> list[Vessel]:
@@ -167,32 +133,29 @@ def grow_tree(rng: np.random.Generator, eye: Eye) -> list[Vessel]:
         waiting += branches
         if len(vessel.points) > 5:
             vessels.append(vessel)
-            for point in vessel.points:
-                if np.hypot(*(point - eye.disc)) > 1.2 * DISC:
-                    occupy(taken[stem.artery], point, stem.number)
+            outside = np.hypot(*(vessel.points - eye.disc).T) > 1.2 * DISC
+            # It reserves 5 x 5 cells around: no vessel of its kind may come so near.
+            for column, row in (vessel.points[outside] // CELL).astype(int):
+                for down, right in np.ndindex(5, 5):
+                    taken[stem.artery].setdefault((column + right - 2, row + down - 2), stem.number)
     return vessels
 
 
 def leave_disc(rng: np.random.Generator, disc: np.ndarray) -> list[Stem]:
     """The vessels that come out of the optic disc, up to its rim."""
-    # Where each vessel leaves the disc: degrees from the temporal side, radius, artery?
-    trunks = [(65, 0.0122, True), (75, 0.0160, False), (134, 0.0085, True), (118, 0.0105, False)]
-    trunks = [(side * a, r, artery) for a, r, artery in trunks for side in (1, -1)]
-    trunks += [(170, 0.0065, True), (-165, 0.0070, False), (24, 0.0055, True), (-30, 0.0055, False)]
-    trunks += [(97, 0.0060, True), (-97, 0.0060, False)]
     stems = []
-    for degrees, radius, artery in trunks:
-        angle = np.radians(degrees + rng.normal(0, 5))
+    for trunk in CHANCE["trunks"]:
+        angle = np.radians(trunk["degrees"] + rng.normal(0, 5))
         out = np.array([np.cos(angle), -np.sin(angle)])
         # Large vessels rise on the nasal side of the cup, small ones nearer to the disc's rim.
-        root = disc + DISC * (np.array([-0.2, 0.15 * out[1]]) if radius > 0.009 else 0.5 * out)
-        root = root + rng.normal(0, 0.08 * DISC, 2)
+        start = np.array([-0.2, 0.15 * out[1]]) if trunk["radius"] > 0.009 else 0.5 * out
+        root = disc + DISC * start + rng.normal(0, 0.08 * DISC, 2)
         bend, rim = root + np.array([0, 0.45 * DISC * out[1]]), disc + DISC * out
         t = np.linspace(0, 1, 12)[:, None]
         path = list((1 - t) ** 2 * root + 2 * t * (1 - t) * bend + t**2 * rim)
-        arcade = rng.uniform(1.7, 2.7) if 45 < abs(degrees) < 90 else 0
-        radius *= rng.uniform(0.9, 1.1)
-        stems.append(Stem(radius, len(stems), path, artery, arcade))
+        arcade = rng.uniform(1.7, 2.7) if 45 < abs(trunk["degrees"]) < 90 else 0
+        radius = trunk["radius"] * rng.uniform(0.9, 1.1)
+        stems.append(Stem(radius, len(stems), path, trunk["artery"], arcade))
     return stems
 
 
@@ -237,7 +200,7 @@ def grow_vessel(
 
 
 def murray_angle(parent: float, daughter: float, other: float) -> float:
-    """Angle in radians at which the daughter leaves, for the least work (Murray, 1926)."""
+    """Angle in radians at which the daughter leaves, for the least work (Murray, PNAS 12, 1926)."""
     cosine = (parent**4 + daughter**4 - other**4) / (2 * parent**2 * daughter**2)
     return float(np.arccos(np.clip(cosine, -1, 1)))
 
@@ -259,23 +222,11 @@ def flow(position: np.ndarray, eye: Eye, stem: Stem) -> float:
     return np.arctan2(direction[1], direction[0])
 
 
-def cell(point: np.ndarray) -> tuple[int, int]:
-    """Cell of a coarse grid, to find neighbours."""
-    return int(point[0] // 0.02), int(point[1] // 0.02)
-
-
-def occupy(taken: dict, point: np.ndarray, number: int) -> None:
-    """Reserve the 5 x 5 cells around a point: no vessel of the same kind may come so near."""
-    column, row = cell(point)
-    for near in np.ndindex(5, 5):
-        taken.setdefault((column + near[0] - 2, row + near[1] - 2), number)
-
-
 def turn_away(position, heading, taken, numbers) -> float | None:
     """Heading with free way ahead: arteries never cross arteries, nor veins veins. None: stuck."""
     for turn in (0, 0.2, -0.2, 0.4, -0.4):
         ahead = position + 0.05 * np.array([np.cos(heading + turn), np.sin(heading + turn)])
-        if taken.get(cell(ahead), numbers[0]) in numbers:
+        if taken.get(tuple((ahead // CELL).astype(int)), numbers[0]) in numbers:
             return heading + turn
     return None
 
@@ -324,9 +275,6 @@ def add_vessel(thickness, reach, middle, vessel: Vessel, radius: float) -> None:
         reach[window] = np.maximum(reach[window], wide - np.sqrt(squared))
 
 
-# Retina, lesions, camera ---------------------------------------------------------------------
-
-
 def clouds(rng: np.random.Generator, y: np.ndarray, x: np.ndarray, per_unit: float) -> np.ndarray:
     """Smooth random field of about unit variance, with `per_unit` random knots per unit length."""
     knots = rng.normal(size=(64, 64))
@@ -334,7 +282,7 @@ def clouds(rng: np.random.Generator, y: np.ndarray, x: np.ndarray, per_unit: flo
     return ndimage.map_coordinates(knots, at, order=3, mode="grid-wrap") / 0.6
 
 
-def draw_retina(rng, person: Person, eye: Eye, x, y) -> np.ndarray:
+def draw_retina(rng, person: SimpleNamespace, eye: Eye, x, y) -> np.ndarray:
     """Retina without vessels, (H, W, 3) in [0, 1]: pigment, choroid, nerve fibres, macula, disc."""
     pigment = sum(share * clouds(rng, y, x, n) for share, n in ((0.6, 1.5), (0.3, 5), (0.15, 14)))
     image = person.colour * np.exp(pigment[..., None] * [0.06, 0.13, 0.15])
@@ -379,36 +327,27 @@ def soft_step(distance: np.ndarray, width: float) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(4 * distance / width, -50, 50)))
 
 
-def draw_lesions(rng, person: Person, eye: Eye, image, x, y, radius: float) -> np.ndarray:
+def draw_lesions(rng, person: SimpleNamespace, eye: Eye, image, x, y, radius: float) -> np.ndarray:
     """Spots that are not vessels, dark and bright: what a network has to learn to leave out."""
-    kinds = {  # at most how many, radius in pixels at a FOV of 280, stretch, light left
-        "none": [(2, 0.9, 1.0, (0.92, 0.72, 0.8))],
-        "diabetic": [
-            (14, 1.0, 1.1, (0.84, 0.60, 0.7)),  # microaneurysms
-            (5, 2.4, 1.5, (0.76, 0.55, 0.65)),  # haemorrhages
-            (22, 1.3, 1.3, (1.15, 2.1, 1.9)),  # hard exudates
-            (1, 6.0, 1.3, (1.08, 1.5, 1.8)),  # cotton-wool spot
-        ],
-        "drusen": [(34, 1.9, 1.1, (1.07, 1.38, 1.25)), (2, 1.0, 1.0, (0.88, 0.65, 0.75))],
-    }
     wobble = 1 + 0.25 * clouds(rng, y, x, 22)
-    for number, pixels, stretch, light in kinds[person.lesions]:
-        bright = light[1] > 1
+    for kind in CHANCE["lesions"][person.lesions]:
+        bright = kind["light"][1] > 1  # in green
         heart = eye.fovea + rng.normal(0, 0.16, 2) if bright else eye.fovea
-        for _ in range(rng.integers(number // 2, number + 1)):
+        for _ in range(rng.integers(kind["most"] // 2, kind["most"] + 1)):
             spot = heart + rng.normal(0, 0.13 if bright else 0.42, 2)
             if np.hypot(*spot) > 0.93 or np.hypot(*(spot - eye.disc)) < 1.6 * DISC:
                 continue
-            width = pixels / 140 * rng.uniform(0.6, 1.3)
+            width = kind["pixels"] / 140 * rng.uniform(0.6, 1.3)
             turn = rng.uniform(0, np.pi)
             u = (x - spot[0]) * np.cos(turn) + (y - spot[1]) * np.sin(turn)
             v = (y - spot[1]) * np.cos(turn) - (x - spot[0]) * np.sin(turn)
-            inside = soft_step(width * wobble - np.hypot(u / stretch, v * stretch), 2.2 / radius)
-            image = image * np.exp(inside[..., None] * np.log(light) * rng.uniform(0.6, 1.0))
+            distance = np.hypot(u / kind["stretch"], v * kind["stretch"])
+            inside = soft_step(width * wobble - distance, 2.2 / radius)[..., None]
+            image = image * np.exp(inside * np.log(kind["light"]) * rng.uniform(0.6, 1.0))
     return image
 
 
-def photograph(rng, person: Person, image, x, y, radius: float) -> np.ndarray:
+def photograph(rng, person: SimpleNamespace, image, x, y, radius: float) -> np.ndarray:
     """What the camera makes of it, (H, W, 3) uint8: light, optics, sharpening, noise, rim."""
     lamp = rng.normal(0, 0.18, 2)
     falloff = person.falloff * ((x - lamp[0]) ** 2 + (y - lamp[1]) ** 2)
@@ -426,23 +365,11 @@ def photograph(rng, person: Person, image, x, y, radius: float) -> np.ndarray:
     return np.rint((image + grain).clip(0, 1) * rim * 252 + 2).astype(np.uint8)
 
 
-# Files ---------------------------------------------------------------------------------------
-
-COUNTS = {"train": 8, "validation": 2, "test": 4}  # photographs; both eyes stay together
-SIZES = [(288, 272), (304, 288), (320, 304), (300, 300), (272, 288), (312, 280), (296, 320)]
-README = Path(__file__).with_name("tiny.md")
-
-
 def write_tiny(folder: str | Path, seed: int = 0, force: bool = False) -> str:
     """Write 14 drawings as training | validation | test / images | masks | fov, under 2 MB.
 
-    Other seeds draw other persons. Gives what was done in words.
-
-    Raises
-    ------
-    RetinaError
-        If the seed is negative, or ``folder`` a file, or not empty and files in it may not be
-        replaced by ``force``.
+    Other seeds draw other persons. Gives what was done in words. A negative seed, a file, and,
+    without ``force``, a folder that is not empty are refused (RetinaError).
     """
     folder = Path(folder)
     if seed < 0:
@@ -460,5 +387,6 @@ def write_tiny(folder: str | Path, seed: int = 0, force: bool = False) -> str:
         write_png(inside / "fov" / f"{name}_fov.png", drawing.fov)
         people.append(f"{name},p{number // 2 + 1:02d}")
     write_text(folder / "people.csv", "\n".join([*people, ""]))
-    write_text(folder / "README.md", README.read_text(encoding="utf-8").format(seed=seed))
+    readme = Path(__file__).with_name("tiny.md").read_text(encoding="utf-8")
+    write_text(folder / "README.md", readme.format(seed=seed))
     return f"wrote {len(splits)} photographs to {folder}"

@@ -21,13 +21,8 @@ class OutOfMemory(RetinaError):
 def seed_everything(seed: int, threads: int = 0) -> None:
     """Make every random choice follow from ``seed`` and keep torch to repeatable kernels.
 
-    Parameters
-    ----------
-    seed : int
-        Seeds Python, NumPy and torch.
-    threads : int
-        CPU threads for torch; 0 leaves torch's choice. The same bytes come out only for the same
-        number of threads on the same kind of processor.
+    ``threads`` are torch's on the CPU; 0 leaves torch's choice. The same bytes come out only for
+    the same number of threads on the same kind of processor.
     """
     random.seed(seed)
     np.random.seed(seed)
@@ -40,20 +35,10 @@ def seed_everything(seed: int, threads: int = 0) -> None:
 
 
 def choose_device(device: str = "auto") -> torch.device:
-    """The device to compute on: "auto" takes CUDA, then Apple's MPS, then the CPU.
-
-    Raises
-    ------
-    RetinaError
-        If the one asked for is not there.
-    """
-    available = ["cpu"]
-    if torch.backends.mps.is_available():
-        available.insert(0, "mps")
-    if torch.cuda.is_available():
-        available.insert(0, "cuda")
-    if device == "auto":
-        return torch.device(available[0])
+    """The device asked for, or an error; "auto" is CUDA, else Apple's MPS, else the CPU."""
+    kinds = {"cuda": torch.cuda, "mps": torch.backends.mps}
+    available = [*(name for name, kind in kinds.items() if kind.is_available()), "cpu"]
+    device = available[0] if device == "auto" else device
     if device.split(":")[0] not in available:
         raise RetinaError(
             f"device={device!r}: not on this machine, which has {', '.join(available)}. "
@@ -62,31 +47,28 @@ def choose_device(device: str = "auto") -> torch.device:
     return torch.device(device)
 
 
-def bfloat16_pays(device: torch.device) -> bool:
-    """Whether this hardware multiplies bfloat16 faster than float32 (not merely at all)."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
-
-
 def autocast(device: torch.device, precision: str = "auto"):
-    """The context in which the network runs: bfloat16 where it pays, losses in float32 outside.
+    """The context in which the network runs; losses are computed in float32 outside it.
 
-    ``precision`` is "auto", "bfloat16" or "float32".
+    ``precision`` is "float32", "bfloat16", or "auto": bfloat16 where the hardware multiplies it
+    faster than float32, not merely at all.
     """
     if precision not in ("auto", "bfloat16", "float32"):
         raise ValueError(f"precision={precision!r}: expected auto, bfloat16 or float32")
-    wanted = bfloat16_pays(device) if precision == "auto" else precision == "bfloat16"
+    wanted = precision == "bfloat16"
+    if precision == "auto" and device.type == "cuda":
+        wanted = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif precision == "auto":
+        has = getattr(torch.cpu, "get_capabilities", dict)()  # missing in older versions
+        wanted = bool(has.get("amx_bf16") or has.get("avx512_bf16"))
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep torch to one thread, as a loader's worker does.
+    """Keep torch to one thread, as a loader's worker does: the same sums in both, to the bit.
 
-    A patch is too small to share out: on a busy machine two threads take ten times as long. And
-    the sums in it come out the same, to the bit, in a worker and in the main process.
+    A patch is too small to share out: on a busy machine two threads take ten times as long.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -124,13 +106,12 @@ def peak_memory_gib() -> float:
 def progress(items: Iterable, label: str) -> Iterator:
     """``items`` with a progress bar: in JupyterLab, in a terminal, nowhere with RETINA_QUIET=1.
 
-    A notebook that papermill runs has no terminal of its own; ``RETINA_TERMINAL`` names the one
-    it was started from, and the bar goes there instead of into the notebook.
+    Papermill's notebooks have no terminal; ``RETINA_TERMINAL`` names the one it was started from.
     """
     terminal = os.environ.get("RETINA_TERMINAL")
-    if not terminal:
+    if terminal:
+        with open(terminal, "w") as file:
+            yield from text_tqdm(items, desc=label, leave=False, file=file, ncols=80)
+    else:
         quiet = os.environ.get("RETINA_QUIET", "") not in ("", "0")
         yield from tqdm(items, desc=label, leave=False, disable=quiet)
-        return
-    with open(terminal, "w") as file:
-        yield from text_tqdm(items, desc=label, leave=False, file=file, ncols=80)

@@ -1,7 +1,4 @@
-"""Files, whole or not at all: JSON, CSV and checksums.
-
-Everything is written beside its place first and then renamed, so that a crash leaves the old file.
-"""
+"""Files, whole or not at all: JSON, CSV and checksums."""
 
 import csv
 import hashlib
@@ -13,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its name if the block succeeds, else goes."""
+    """A path beside ``path`` that takes its name if the block succeeds; else the old file stays."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -35,6 +33,13 @@ def write_text(path: str | Path, text: str) -> None:
     """Write text as UTF-8."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def render(template: str | Path, **facts) -> str:
+    """A text from a Jinja2 template, for people to read as it is: nothing in it is escaped."""
+    loader, options = FileSystemLoader(Path(template).parent), {"undefined": StrictUndefined}
+    pages = Environment(loader=loader, trim_blocks=True, keep_trailing_newline=True, **options)
+    return pages.get_template(Path(template).name).render(facts)
 
 
 def read_json(path: str | Path) -> dict | list:
@@ -55,10 +60,7 @@ def read_csv(path: str | Path) -> list[dict[str, str]]:
 
 
 def write_csv(path: str | Path, rows: Iterable[dict], columns: Sequence[str] = ()) -> None:
-    """Write rows of equal keys as CSV; numbers keep six digits, None is empty.
-
-    ``columns`` are the headings, needed only where there may be no rows.
-    """
+    """Write rows of equal keys as CSV, to six digits; ``columns`` where there may be no rows."""
     rows = list(rows)
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, fieldnames=list(columns or rows[0]))
@@ -85,10 +87,8 @@ def _plain(value):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | np.generic):
         return _plain(value.tolist())
-    if isinstance(value, np.generic):
-        value = value.item()
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value

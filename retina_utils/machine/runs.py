@@ -4,11 +4,11 @@ import importlib.metadata
 import os
 import platform
 import re
-import subprocess
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from subprocess import DEVNULL, SubprocessError, check_output
 
 import torch
 
@@ -22,13 +22,7 @@ STARTED = time.monotonic()
 
 
 def open_run(outputs_dir: str | Path, run: str) -> Path:
-    """The folder ``outputs_dir/run``, made if needed.
-
-    Raises
-    ------
-    RetinaError
-        If the name would leave ``outputs_dir`` or the folder cannot be written.
-    """
+    """The folder ``outputs_dir/run``, made if needed; an error if outside, or not to be written."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", str(run)):
         raise RetinaError(
             f"run={run!r}: expected letters, digits, dots, dashes and underscores, such as chase_01"
@@ -48,13 +42,7 @@ def open_run(outputs_dir: str | Path, run: str) -> Path:
 
 
 def require(run: Path, notebook: str) -> dict:
-    """The manifest of an earlier notebook, after checking the files it names.
-
-    Raises
-    ------
-    RetinaError
-        If that notebook has not run yet, or a file of it was changed or removed since.
-    """
+    """The manifest of an earlier notebook; an error if it or a file it names is not as written."""
     path = run / f"{notebook}.json"
     if not path.exists():
         raise RetinaError(
@@ -63,8 +51,9 @@ def require(run: Path, notebook: str) -> dict:
         )
     manifest = read_json(path)
     for name, digest in manifest["files"].items():
-        if not (run / name).exists() or sha256(run / name) != digest:
-            state = "was changed" if (run / name).exists() else "is missing"
+        there = (run / name).exists()
+        if not there or sha256(run / name) != digest:
+            state = "was changed" if there else "is missing"
             raise RetinaError(
                 f"{run / name} {state} since {notebook} wrote it. Run {notebook}.ipynb again."
             )
@@ -72,26 +61,11 @@ def require(run: Path, notebook: str) -> dict:
 
 
 def record(
-    run: Path,
-    notebook: str,
-    parameters: dict,
-    results: dict | None = None,
-    files: Iterable[str | Path] = (),
+    run: Path, notebook: str, parameters: dict, results: dict | None = None, files: Iterable = ()
 ) -> dict:
     """Write ``<notebook>.json``: parameters, results, checksums of files, and what made them.
 
-    Parameters
-    ----------
-    run : path
-        The run folder.
-    notebook : str
-        "01_data" to "05_visualize".
-    parameters : dict
-        The notebook's parameters.
-    results : dict, optional
-        Numbers and settings the next notebooks need.
-    files : iterable of paths
-        Files that later notebooks read, relative to ``run`` or inside it.
+    ``results`` are what the next notebooks need to know, ``files`` paths in ``run`` they will read.
     """
     paths = sorted({(run / f).relative_to(run).as_posix() for f in files})
     manifest = {
@@ -137,7 +111,6 @@ def _commit() -> str:
     """The commit of the package's checkout, marked "-dirty" if changed; "unknown" elsewhere."""
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
-        found = subprocess.run(git, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
+        return check_output(git, text=True, timeout=10, stderr=DEVNULL).strip()
+    except (OSError, SubprocessError):
         return "unknown"
-    return found.stdout.strip() or "unknown"

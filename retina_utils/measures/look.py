@@ -22,9 +22,7 @@ class Look(NamedTuple):
 def look_at(run: Path, pair: Pair, threshold: float) -> Look:
     """Widths, centrelines and light of one photograph of a run, at a threshold."""
     case = load_case(run, pair)
-    drawn = metrics.decide(case.probability, threshold) & case.fov
-    other = None
-    if pair.second:
-        other = by_width(read_binary(pair.second), case.vessels, case.fov)
-    found = by_width(drawn, case.vessels, case.fov)
-    return Look(found, other, light(case.image, case.vessels, case.fov))
+    truth = (case.vessels, case.fov)
+    found = by_width(metrics.decide(case.probability, threshold), *truth)
+    observer = by_width(read_binary(pair.second), *truth) if pair.second else None
+    return Look(found, observer, light(case.image, *truth))

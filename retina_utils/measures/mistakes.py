@@ -7,7 +7,7 @@ from scipy.ndimage import binary_dilation, distance_transform_edt, label
 from skimage.morphology import skeletonize
 
 from retina_utils.frame import fov_diameter
-from retina_utils.measures.widths import THIN, thin_and_thick
+from retina_utils.measures.widths import THIN, nearest, thin_and_thick, to_edge
 from retina_utils.metrics import require_maps
 
 NEAR = 0.001  # of the FOV's diameter, at least a pixel: this near, a centreline is met
@@ -30,19 +30,12 @@ MISTAKES = (
 def mistakes(predicted: np.ndarray, vessels: np.ndarray, fov: np.ndarray) -> np.ndarray:
     """Give every wrong pixel inside the FOV one of the kinds in ``MISTAKES``.
 
+    All maps are (H, W) bool. The result, (H, W) uint8, is k for ``MISTAKES[k - 1]``, else 0.
+
     A miss beside a stretch of centreline that was found is an error of width; any other is a lost
     stretch of a thin or a thick vessel. A false alarm whose nearest stretch of drawn centreline
     lies on a vessel is an error of width, too; any other lies along the border of the FOV, in a
     line of its own, or in a compact spot.
-
-    Parameters
-    ----------
-    predicted, vessels, fov : (H, W) bool arrays
-
-    Returns
-    -------
-    kinds : (H, W) uint8
-        0 where nothing is wrong, or outside the FOV; k for ``MISTAKES[k - 1]``.
     """
     require_maps(predicted=predicted, vessels=vessels, fov=fov)
     predicted, vessels = predicted & fov, vessels & fov
@@ -53,9 +46,7 @@ def mistakes(predicted: np.ndarray, vessels: np.ndarray, fov: np.ndarray) -> np.
     too_thin = missed & near_centreline(vessels, predicted, reach)
     too_wide = false & near_centreline(predicted, vessels, reach)
     alone = false & ~too_wide
-    # A frame that cuts the disc off is its border as well.
-    to_border = distance_transform_edt(np.pad(fov, 1))[1:-1, 1:-1]
-    rim = alone & (to_border <= RIM * diameter)
+    rim = alone & (to_edge(fov) <= RIM * diameter)  # a frame that cuts the disc off, too
     line = elongated(alone & ~rim)
     lost = missed & ~too_thin
     found = (lost & thin, lost & ~thin, too_thin, too_wide, rim, line, alone & ~rim & ~line)
@@ -63,16 +54,10 @@ def mistakes(predicted: np.ndarray, vessels: np.ndarray, fov: np.ndarray) -> np.
 
 
 def near_centreline(vessels: np.ndarray, other: np.ndarray, reach: int) -> np.ndarray:
-    """Where the nearest pixel of a map's centreline is within ``reach`` pixels of ``other``.
-
-    All maps are (H, W) bool. Nothing is near where there is no centreline.
-    """
+    """Where the nearest pixel of the ``vessels``' centreline is within ``reach`` of ``other``."""
     centre = skeletonize(vessels)
-    if not centre.any():
-        return np.zeros_like(vessels)
     met = binary_dilation(other, np.ones((3, 3)), reach) & centre
-    nearest = distance_transform_edt(~centre, return_distances=False, return_indices=True)
-    return met[tuple(nearest)]
+    return met[nearest(centre)]
 
 
 def elongated(spots: np.ndarray) -> np.ndarray:
@@ -80,8 +65,7 @@ def elongated(spots: np.ndarray) -> np.ndarray:
     parts, count = label(spots, np.ones((3, 3)))
     length = np.bincount(parts[skeletonize(spots)], minlength=count + 1)
     width = np.zeros(count + 1)
-    to_edge = 2 * distance_transform_edt(np.pad(spots, 1))[1:-1, 1:-1] - 1
-    np.maximum.at(width, parts[spots], to_edge[spots])
+    np.maximum.at(width, parts[spots], (2 * to_edge(spots) - 1)[spots])
     is_line = length >= ELONGATED * np.maximum(width, 1)
     is_line[0] = False
     return is_line[parts]
@@ -94,29 +78,19 @@ def count_mistakes(kinds: np.ndarray) -> dict[str, int]:
 
 
 def light(image: np.ndarray, vessels: np.ndarray, fov: np.ndarray) -> dict[str, float]:
-    """How bright a photograph is, and how far its vessels stand out, in the green channel.
+    """How bright a (H, W, 3) uint8 photograph is, and how far its vessels stand out, in green.
 
-    Parameters
-    ----------
-    image : (H, W, 3) uint8
-    vessels, fov : (H, W) bool arrays
-
-    Returns
-    -------
-    found : dict
-        ``brightness``, the median inside the FOV, 0 to 255; ``contrast``, how much darker the
-        vessels are than their surroundings (within ``AROUND`` of the FOV's diameter), as a share
-        of these: 0 is invisible. nan without vessels.
+    ``brightness`` is the median inside the FOV, 0 to 255; ``contrast`` how much darker the vessels
+    are than their surroundings (within ``AROUND`` of the FOV's diameter), as a share of these: 0
+    is invisible, nan without vessels. ``vessels`` and ``fov`` are (H, W) bool.
     """
     require_maps(vessels=vessels, fov=fov)
     green, vessels = image[..., 1].astype(np.float32), vessels & fov
-    brightness = float(np.median(green[fov]))
-    if not vessels.any():
-        return {"brightness": brightness, "contrast": math.nan}
     distance = distance_transform_edt(~vessels)
     around = green[fov & ~vessels & (distance <= AROUND * fov_diameter(fov))]
-    contrast = 1 - green[vessels].mean() / around.mean() if around.any() else math.nan
-    return {"brightness": brightness, "contrast": float(contrast)}
+    comparable = vessels.any() and around.any()
+    contrast = 1 - green[vessels].mean() / around.mean() if comparable else math.nan
+    return {"brightness": float(np.median(green[fov])), "contrast": float(contrast)}
 
 
 def what_went_wrong(
@@ -124,12 +98,8 @@ def what_went_wrong(
 ) -> str:
     """The share of mere width errors, the two commonest of the other kinds, and poor light.
 
-    Parameters
-    ----------
-    counts : of :func:`count_mistakes`
-    here, usual : of :func:`light`, optional
-        Of this photograph, and the median over those it is compared with. It is called dark, or
-        its vessels faint, where it has less than three quarters of what is usual.
+    ``counts`` are of :func:`count_mistakes`; ``here`` (this photograph) and ``usual`` (a median) of
+    :func:`light`. Dark, or faint, is less than three quarters of what is usual.
 
     Examples
     --------
@@ -146,8 +116,7 @@ def what_went_wrong(
     if rest:
         ranked = sorted(rest, key=rest.get, reverse=True)[:2]
         words.append("of the rest: " + ", ".join(f"{k} {rest[k] / other:.0%}" for k in ranked))
-    poor = {"brightness": "dark photograph", "contrast": "faint vessels"}
-    for key, name in poor.items():
+    for key, name in (("brightness", "dark photograph"), ("contrast", "faint vessels")):
         if here and usual and here[key] < 0.75 * usual[key]:
             words.append(f"{name} ({key} {here[key]:.3g}, usually {usual[key]:.3g})")
     return "; ".join(words)

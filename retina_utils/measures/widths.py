@@ -13,18 +13,16 @@ THIN = 0.008  # of the FOV's diameter: vessels up to this width are thin
 
 
 def by_width(predicted: np.ndarray, vessels: np.ndarray, fov: np.ndarray) -> dict[str, float]:
-    """Recall on thin and on thick vessels, and clDice, of (H, W) bool arrays; nan where undefined.
-
-    Thin is at most ``THIN`` of the FOV's diameter wide, so that the word means the same at every
-    size of photograph.
-    """
+    """Recall on ``thin`` and ``thick`` vessels, and ``cldice``, of (H, W) bool; nan of nothing."""
     require_maps(predicted=predicted, vessels=vessels, fov=fov)
     thin, thick = thin_and_thick(vessels & fov, THIN * fov_diameter(fov))
-    recall = {"thin": thin, "thick": thick}
-    found = {
-        k: ratio(np.count_nonzero(predicted & v), np.count_nonzero(v)) for k, v in recall.items()
-    }
+    found = {"thin": recall(predicted, thin), "thick": recall(predicted, thick)}
     return found | {"cldice": cldice(predicted, vessels, fov)}
+
+
+def recall(predicted: np.ndarray, vessels: np.ndarray) -> float:
+    """The share of the ``vessels`` that is ``predicted``, of (H, W) bool arrays; nan of none."""
+    return ratio(np.count_nonzero(predicted & vessels), np.count_nonzero(vessels))
 
 
 def thin_and_thick(vessels: np.ndarray, limit: float) -> tuple[np.ndarray, np.ndarray]:
@@ -34,11 +32,19 @@ def thin_and_thick(vessels: np.ndarray, limit: float) -> tuple[np.ndarray, np.nd
     to one pixel. Recall on thin vessels is that of ``confusion(predicted, thin, fov & ~thick)``.
     """
     require_maps(vessels=vessels)
-    centre = skeletonize(vessels)
-    to_edge = distance_transform_edt(np.pad(vessels, 1))[1:-1, 1:-1]
-    nearest = distance_transform_edt(~centre, return_distances=False, return_indices=True)
-    thin = vessels & (2 * to_edge[tuple(nearest)] - 1 <= limit)
+    width = 2 * to_edge(vessels)[nearest(skeletonize(vessels))] - 1
+    thin = vessels & (width <= limit)
     return thin, vessels & ~thin
+
+
+def to_edge(area: np.ndarray) -> np.ndarray:
+    """(H, W) float pixels to the edge of a (H, W) bool area; it ends where the frame ends."""
+    return distance_transform_edt(np.pad(area, 1))[1:-1, 1:-1]
+
+
+def nearest(centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column of the True pixel of a (H, W) bool map nearest to each, (H, W) int both."""
+    return tuple(distance_transform_edt(~centre, return_distances=False, return_indices=True))
 
 
 def cldice(predicted: np.ndarray, vessels: np.ndarray, fov: np.ndarray) -> float:
@@ -49,9 +55,10 @@ def cldice(predicted: np.ndarray, vessels: np.ndarray, fov: np.ndarray) -> float
     """
     require_maps(predicted=predicted, vessels=vessels, fov=fov)
     predicted, vessels = predicted & fov, vessels & fov
-    centre, true_centre = skeletonize(predicted), skeletonize(vessels)
-    on_vessels = ratio(np.count_nonzero(centre & vessels), np.count_nonzero(centre))
-    found = ratio(np.count_nonzero(true_centre & predicted), np.count_nonzero(true_centre))
-    if math.isnan(on_vessels) or math.isnan(found):  # one has no centreline, or neither has
-        return math.nan if math.isnan(on_vessels) and math.isnan(found) else 0.0
-    return 2 * on_vessels * found / (on_vessels + found) if on_vessels + found else 0.0
+    on_vessels = recall(vessels, skeletonize(predicted))
+    found = recall(predicted, skeletonize(vessels))
+    if math.isnan(on_vessels) and math.isnan(found):  # neither has a centreline
+        return math.nan
+    if not on_vessels * found > 0:  # nan if one has no centreline
+        return 0.0
+    return 2 * on_vessels * found / (on_vessels + found)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from cycler import cycler
 from IPython import get_ipython
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
@@ -24,29 +23,15 @@ from retina_utils.frame import frame_of
 from retina_utils.machine.files import atomic_path
 from retina_utils.measures import mistakes
 from retina_utils.show import pictures
-from retina_utils.show.pictures import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILLION
+from retina_utils.show.pictures import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILLION
+from retina_utils.show.tables import OF_A_DECISION
 
+STYLE = Path(__file__).with_name("retina.mplstyle")
 WIDTH = 9.6  # inches: the width of a notebook cell
 NAMES = metrics.SCORES | {"lr": "learning rate"}
 POINT = {"marker": "o", "mec": "white", "ms": 6, "ls": "", "zorder": 4}
+CHOSEN = POINT | {"color": VERMILLION}
 HUMAN = POINT | {"marker": "D", "color": INK}  # the second observer
-
-STYLE = {
-    **dict.fromkeys(("figure.facecolor", "savefig.facecolor", "axes.facecolor"), "white"),
-    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), INK),
-    **dict.fromkeys(("xtick.color", "ytick.color"), INK),
-    **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), 9),
-    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 8),
-    **dict.fromkeys(("axes.linewidth", "xtick.major.width", "ytick.major.width"), 0.6),
-    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
-    "figure.dpi": 100,
-    "figure.titlesize": 10,
-    "figure.constrained_layout.wspace": 0.04,
-    "font.family": "DejaVu Sans",
-    "axes.titlelocation": "left",
-    "axes.prop_cycle": cycler(color=[BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, INK]),
-    "lines.linewidth": 1.4,
-}
 
 
 def keep_in(run_dir: str | Path) -> Callable[..., None]:
@@ -57,7 +42,7 @@ def keep_in(run_dir: str | Path) -> Callable[..., None]:
     random identifier. From now on a notebook stores figures that hold photographs as JPEG and
     charts as PNG, which keeps it small.
     """
-    plt.rcParams.update(STYLE)
+    plt.style.use(STYLE)
     if shell := get_ipython():
         plt.switch_backend(plt.get_backend())  # now, or it would bring its own formats later
         for kind in ("png", "jpeg"):
@@ -93,7 +78,7 @@ def plot_photograph(
     """Photograph | annotation | field of view."""
     panels = {"photograph": image, "annotated vessels": vessels, "field of view": fov}
     panels = {name: panel for name, panel in panels.items() if panel is not None}
-    return plot_gallery(list(panels.values()), list(panels), len(panels), title)
+    return plot_gallery([*panels.values()], [*panels], len(panels), title)
 
 
 def plot_gallery(
@@ -162,9 +147,8 @@ def plot_patches(batch, columns: int = 6) -> Figure:
 def plot_history(rows: Sequence[dict], best: int | None = None) -> Figure:
     """Every loss and score of a training run against the epoch, the best epoch marked.
 
-    ``rows`` are those of ``history.csv``: ``epoch``, ``lr`` and any ``train_…`` and
-    ``validation_…``, as numbers or their text. ``best`` is the epoch whose weights were kept; the
-    one of the highest validation Dice if not given.
+    ``rows`` are those of ``history.csv``, as numbers or their text. ``best`` is the epoch whose
+    weights were kept: that of the highest validation Dice if not given.
     """
     history = {key: np.array([float(row[key]) for row in rows]) for key in rows[0]}
     epochs = history.pop("epoch")
@@ -205,9 +189,9 @@ def plot_losses(logit: np.ndarray, losses: dict[str, np.ndarray]) -> Figure:
     for name, loss in losses.items():
         cost.plot(logit, loss, label=name)
         pull.plot(logit, -np.gradient(loss, logit), label=name)
-    shared = {"xlabel": "logit of a vessel pixel"}
-    cost.set(ylabel="loss", title="how much it costs", **shared)
-    pull.set(ylabel="− d loss / d logit", title="how hard it pulls upwards", **shared)
+    cost.set(ylabel="loss", title="how much it costs")
+    pull.set(ylabel="− d loss / d logit", title="how hard it pulls upwards")
+    plt.setp((cost, pull), xlabel="logit of a vessel pixel")
     cost.legend()
     return fig
 
@@ -215,23 +199,19 @@ def plot_losses(logit: np.ndarray, losses: dict[str, np.ndarray]) -> Figure:
 def plot_curves(
     histogram: metrics.Histogram, threshold: float, second_observer: dict | None = None
 ) -> Figure:
-    """ROC and precision–recall curves of pooled photographs, the chosen threshold marked.
-
-    ``second_observer`` holds the counts of a human second observer, a point on both curves.
-    """
+    """ROC and precision–recall curves of pooled photographs; thresholds and humans are points."""
     fig, (roc, pr) = _axes(8.6, 4.1, 1, 2)
     zoom = roc.inset_axes((0.36, 0.32, 0.62, 0.52))
     area, average = metrics.roc_auc(histogram), metrics.average_precision(histogram)
     for ax in (roc, zoom):
         ax.plot(*metrics.roc_curve(histogram), color=BLUE, label=f"network, AUC {area:.3f}")
     pr.plot(*metrics.pr_curve(histogram), color=BLUE, label=f"network, AP {average:.3f}")
-    look = POINT | {"color": VERMILLION, "label": f"chosen threshold {threshold:.3f}"}
-    points = [(metrics.confusion_at(histogram, threshold), look)]
+    points = {f"chosen threshold {threshold:.3f}": metrics.confusion_at(histogram, threshold)}
     if second_observer:
-        points.append((second_observer, HUMAN | {"label": "second observer"}))
+        points["second observer"] = second_observer
     lowest = 0.8
-    for counts, look in points:
-        score = metrics.scores(counts)
+    for (label, counts), look in zip(points.items(), (CHOSEN, HUMAN), strict=False):
+        score, look = metrics.scores(counts), look | {"label": label}
         for ax in (roc, zoom):
             ax.plot(1 - score["specificity"], score["recall"], **look)
         pr.plot(score["recall"], score["precision"], **look)
@@ -239,7 +219,11 @@ def plot_curves(
     zoom.set(xlim=(0, 0.1), ylim=(lowest, 1))
     zoom.tick_params(labelsize=7)
     roc.indicate_inset_zoom(zoom, edgecolor=GREY, alpha=0.6)
-    _draw_equal_dice(pr)
+    for dice in (0.5, 0.6, 0.7, 0.8, 0.9):  # faint lines of equal Dice, named at the right edge
+        recall = np.linspace(dice / (2 - dice), 1, 100)
+        pr.plot(recall, dice * recall / (2 * recall - dice), color=GREY, lw=0.5, alpha=0.6)
+        name = f"Dice {dice}" if dice == 0.9 else f"{dice}"
+        pr.text(1.02, dice / (2 - dice), name, fontsize=7, color=GREY, va="center")
     unit = {"xlim": (0, 1), "ylim": (0, 1), "aspect": "equal"}
     roc.set(xlabel="false-positive rate", ylabel="recall (true-positive rate)", title="ROC", **unit)
     pr.set(xlabel="recall", ylabel="precision", title="precision–recall", **unit)
@@ -257,9 +241,8 @@ def plot_thresholds(
     """Dice, precision and recall against the threshold, on validation and, if given, on test.
 
     The chosen threshold is a line. On the test photographs the best possible one is dashed: it
-    says what the choice cost, and must never be used. ``second_observer`` holds, for "validation"
-    and "test", the counts of a human second observer: the Dice is a dotted line across, for a
-    person has no threshold.
+    says what the choice cost, and must never be used. ``second_observer`` holds counts by split:
+    their Dice is a dotted line across, for a person has no threshold.
     """
     splits = {"validation": histogram} | ({"test": histogram_test} if histogram_test else {})
     fig, axes = _axes(4.6 * len(splits), 3.4, 1, len(splits), sharey=True, squeeze=False)
@@ -292,15 +275,13 @@ def plot_calibration(
     """How often a pixel of a given probability is vessel, with the expected calibration error.
 
     Bins have equal width. The lower panel says how many pixels stand behind each point; most
-    are easy background, and they keep the error small (see ``metrics.calibration_error``).
-    ``second_observer`` holds the counts of a human, who only says yes (1) or no (0).
+    are easy background, and they keep the error small. A human only says yes (1) or no (0).
     """
     table = metrics.reliability(histogram, bins)
     pixels = table["pixels"]
     fig, (top, bottom) = _axes(4.2, 5, 2, 1, sharex=True, height_ratios=(4, 1))
-    seen = pixels > 0
     top.plot((0, 1), (0, 1), color=GREY, lw=0.8, ls="--", label="perfectly calibrated")
-    error = metrics.calibration_error(histogram, bins)
+    seen, error = pixels > 0, metrics.calibration_error(histogram, bins)
     look = {"color": BLUE, "ms": 4, "label": f"network, expected calibration error {error:.3f}"}
     top.plot(table["promised"][seen], table["found"][seen], "o-", **look)
     if human := second_observer:
@@ -324,8 +305,7 @@ def plot_intervals(
     """Pooled scores with their 95 % intervals, one bar for each way of drawing again.
 
     ``pooled`` is score -> value, as of ``metrics.evaluate``; ``intervals`` is what was drawn
-    again ("photographs", "people") -> score -> (low, high), where nan (one person) is left out;
-    ``second_observer`` holds the counts of a human.
+    again ("photographs", "people") -> score -> (low, high), where nan (one person) is left out.
     """
     names = ("dice", "iou", "precision", "recall")
     fig, ax = _axes(6.4, 2.6)
@@ -338,9 +318,9 @@ def plot_intervals(
         points["second observer"] = (metrics.scores(second_observer), HUMAN | {"ms": 6.5})
     for label, (score, look) in points.items():
         ax.plot([score[name] for name in names], rows, label=label, **look)
+    above = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
     for row, name in zip(rows, names, strict=True):
-        value, above = pooled[name], {"xytext": (0, 7), "textcoords": "offset points"}
-        ax.annotate(f"{value:.3f}", (value, row), ha="center", **above)
+        ax.annotate(f"{pooled[name]:.3f}", (pooled[name], row), **above)
     ax.set_yticks(rows, [NAMES[name] for name in names])
     ax.set(xlabel="score inside the field of view", ylim=(-0.6, len(names) - 0.3))
     ax.grid(axis="x", color=GREY, lw=0.4, alpha=0.4)
@@ -360,7 +340,7 @@ def plot_prediction(
 
     Without an annotation (``vessels`` is None) there is no error map and no score.
     """
-    predicted, score = _decide(Case(title, image, probability, vessels, fov), threshold)
+    predicted, score = decide(Case(title, image, probability, vessels, fov), threshold)
     fig, (row,), size = _grid(1, 4 if score else 3, fov.shape, gap=1.1, title=title)
     _show(row[0], image, "photograph")
     inside = pictures.shrink(np.where(fov, probability, 0).astype(np.float32), size)
@@ -373,7 +353,7 @@ def plot_prediction(
         errors = pictures.error_map(predicted, vessels, fov, size)
         _show(row[3], errors, "against the annotation")
         _add_error_legend(row[3])
-        words = [f"{name} {score[key]:.3f}" for key, name in list(metrics.SCORES.items())[:5]]
+        words = [f"{name} {score[key]:.3f}" for key, name in OF_A_DECISION.items()]
         fig.supxlabel("\n" + "   ".join(words), fontsize=9)
     return fig
 
@@ -385,9 +365,9 @@ def plot_cases(cases: Sequence[Case], threshold: float) -> Figure:
     """
     fig, axes, size = _grid(len(cases), 4, cases[0].fov.shape, WIDTH * 0.85, gap=0.35)
     for row, case in zip(axes, cases, strict=True):
-        predicted, score = _decide(case, threshold)
-        title, shape = f"{case.name}: Dice {score['dice']:.3f}", case.fov.shape
+        (predicted, score), shape = decide(case, threshold), case.fov.shape
         errors = pictures.error_map(predicted, case.vessels, case.fov, size)
+        title = f"{case.name}: Dice {score['dice']:.3f}"
         _show(row[0], pictures.shrink(case.image, size), title, shape)
         _show(row[1], errors, "", shape)
         wrong = (predicted ^ case.vessels) & case.fov
@@ -409,7 +389,7 @@ def plot_three_thresholds(case: Case, thresholds: dict[str, float], title: str =
     rows, shape, title = 1 if case.vessels is None else 2, case.fov.shape, title or case.name
     fig, axes, size = _grid(rows, len(thresholds), shape, WIDTH * 0.7, gap=0.35, title=title)
     for column, (name, threshold) in zip(axes.T, thresholds.items(), strict=True):
-        predicted, score = _decide(case, threshold)
+        predicted, score = decide(case, threshold)
         label = f"{name}: {threshold:.3g}"
         if score:
             label += f", Dice {score['dice']:.3f}"
@@ -420,16 +400,20 @@ def plot_three_thresholds(case: Case, thresholds: dict[str, float], title: str =
     return fig
 
 
+def low_and_high(chosen: float) -> dict[str, float]:
+    """The chosen threshold between a low and a high one, to see what it trades off."""
+    return {"low": max(chosen - 0.3, 0.05), "chosen": chosen, "high": min(chosen + 0.3, 0.95)}
+
+
 def plot_mistakes(
     cases: Sequence[Case], kinds: Sequence[np.ndarray], threshold: float, notes: Sequence[str]
 ) -> Figure:
     """A row for each annotated case: photograph, every wrong pixel by its kind, and their shares.
 
-    ``kinds`` holds the (H, W) uint8 of ``mistakes.mistakes`` for each case, found at
-    ``threshold``, and ``notes`` a line to stand over its photograph.
+    ``kinds`` is what ``mistakes.mistakes`` found at ``threshold``, ``notes`` are the titles.
     """
-    ratios = (1, 1, 0.75)
-    fig, axes = _axes(7.8, 2.6 * len(cases), len(cases), 3, squeeze=False, width_ratios=ratios)
+    options = {"squeeze": False, "width_ratios": (1, 1, 0.75)}
+    fig, axes = _axes(7.8, 2.6 * len(cases), len(cases), 3, **options)
     for row, case, wrong, note in zip(axes, cases, kinds, notes, strict=True):
         hits = metrics.decide(case.probability, threshold) & case.vessels
         crop = frame_of(case.fov).view
@@ -437,7 +421,14 @@ def plot_mistakes(
         size = pictures.size_within(fov.shape, min(max(fov.shape), 520))
         _show(row[0], pictures.shrink(crop(case.image), size), note)
         _show(row[1], pictures.mistake_map(crop(wrong), crop(hits), fov, size), "")
-        _draw_shares(row[2], mistakes.count_mistakes(wrong))
+        counts = mistakes.count_mistakes(wrong)
+        shares = np.array([*counts.values()]) / max(sum(counts.values()), 1)
+        lines = np.arange(len(counts))[::-1]  # the names stand on the bars' line
+        row[2].barh(lines, shares, 0.55, color=[pictures.MISTAKE_COLOURS[name] for name in counts])
+        for line, share, name in zip(lines, shares, counts, strict=True):
+            row[2].text(share + 0.01, line, f"{name} {share:.0%}", va="center", fontsize=8)
+        row[2].set(xlim=(0, 1), yticks=(), ylim=(-0.6, len(counts) - 0.4))
+        row[2].xaxis.set_major_formatter(PercentFormatter(1, 0))
     axes[-1, 2].set_xlabel("share of the wrong pixels")
     return fig
 
@@ -453,8 +444,8 @@ def _grid(rows, columns, shape, width=WIDTH, gap=0.25, title=""):
     That is between the pixels of a panel on screen (100 dpi) and in a file (200 dpi).
     """
     panel = width / columns
-    height = rows * (panel * shape[0] / shape[1] + gap)
-    fig, axes = _axes(width, height, rows, columns, squeeze=False)
+    height = panel * shape[0] / shape[1] + gap
+    fig, axes = _axes(width, rows * height, rows, columns, squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
     if title:  # given at once, an x would keep the layout from making room for it
@@ -475,7 +466,7 @@ def _show(ax, picture, title, shape=None, **options):
     return drawn
 
 
-def _decide(case, threshold):
+def decide(case, threshold):
     """The vessels inside the field of view, and their scores; none without an annotation."""
     predicted = metrics.decide(case.probability, threshold) & case.fov
     if case.vessels is None:
@@ -497,23 +488,3 @@ def _add_error_legend(ax):
     handles = [Patch(fc=colour, ec=GREY, lw=0.5, label=name) for name, colour in colours]
     look = {"handlelength": 1, "handleheight": 1, "columnspacing": 1.2, "handletextpad": 0.5}
     ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, **look)
-
-
-def _draw_shares(ax, counts):
-    """Bars of the shares of all mistakes; the names stand on the bars' line, in their colour."""
-    rows = np.arange(len(counts))[::-1]
-    shares = np.array([*counts.values()]) / max(sum(counts.values()), 1)
-    ax.barh(rows, shares, 0.55, color=[pictures.MISTAKE_COLOURS[name] for name in counts])
-    for row, share, name in zip(rows, shares, counts, strict=True):
-        ax.text(share + 0.01, row, f"{name} {share:.0%}", va="center", fontsize=8)
-    ax.set(xlim=(0, 1), yticks=(), ylim=(-0.6, len(counts) - 0.4))
-    ax.xaxis.set_major_formatter(PercentFormatter(1, 0))
-
-
-def _draw_equal_dice(ax):
-    """Faint lines of equal Dice on a precision–recall plot, named at the right edge."""
-    for dice in (0.5, 0.6, 0.7, 0.8, 0.9):
-        recall = np.linspace(dice / (2 - dice), 1, 100)
-        ax.plot(recall, dice * recall / (2 * recall - dice), color=GREY, lw=0.5, alpha=0.6)
-        name = f"Dice {dice}" if dice == 0.9 else f"{dice}"
-        ax.text(1.02, dice / (2 - dice), name, fontsize=7, color=GREY, va="center")

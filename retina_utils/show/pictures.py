@@ -103,9 +103,8 @@ def error_map(
 ) -> np.ndarray:
     """Colour each pixel of (H, W) bool maps by what the prediction got right or wrong.
 
-    Hits are light grey, false alarms orange, misses sky blue; inside the field of view where
-    there is nothing is dark grey, outside is black. The result is (h, w, 3) uint8 of ``size``, or
-    as large as the maps. A TypeError says which map is no bool map.
+    Hits are light grey, false alarms orange, misses sky blue, nothing is dark grey. The result is
+    (h, w, 3) uint8 of ``size``, or as large as the maps. A TypeError says which is no bool map.
     """
     for name, array in {"predicted": predicted, "vessels": vessels, "fov": fov}.items():
         if array.dtype != bool or array.shape != fov.shape:
@@ -141,8 +140,8 @@ def overlay(
 ) -> np.ndarray:
     """Tint the (H, W) bool vessels of a (H, W, 3) uint8 photograph, which stays visible beneath.
 
-    ``opacity`` is 0 (photograph only) to 1 (colour only). The result is (h, w, 3) uint8 of
-    ``size``, or as large as ``vessels``; the photograph may have that size already.
+    ``opacity`` is 0 to 1, colour only. The result is (h, w, 3) uint8 of ``size``, or as large as
+    ``vessels``; the photograph may have that size already.
     """
     size = size or vessels.shape
     strength = np.multiply(coverage(vessels, size), opacity, dtype=np.float32).astype(np.uint8)
@@ -152,8 +151,7 @@ def overlay(
 def outline_vessels(image: np.ndarray, vessels: np.ndarray, fov: np.ndarray) -> np.ndarray:
     """The (H, W, 3) uint8 photograph with a line around its (H, W) bool vessels.
 
-    The line runs outside the vessels and is about a thousandth of the FOV wide, so that what lies
-    under the map can still be judged.
+    The line runs outside them, about a thousandth of the FOV wide: what is below can be judged.
     """
     wide = max(1, round(fov_diameter(fov) / 1200))
     edge = binary_dilation(vessels, iterations=wide) & ~vessels

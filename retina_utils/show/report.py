@@ -12,7 +12,6 @@ import math
 import re
 from collections.abc import Iterator
 from datetime import datetime
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,17 +26,12 @@ from retina_utils.machine import runs
 from retina_utils.machine.files import read_csv, read_json, sha256, write_text
 from retina_utils.show import figures, pictures
 from retina_utils.show.pages import TEMPLATES, data_uri
-from retina_utils.show.tables import Table, as_text, mean_sd
+from retina_utils.show.tables import HEADINGS, Table, as_text, mean_sd
 from retina_utils.show.viewer import viewer_html
 
 MAX_BYTES = 14_000_000  # of the whole page; fewer photographs go into the slider to stay below
 PANEL = 640  # pixels: the longer side of a photograph in the best, middle and worst rows
-LABELS = {key: words[0].upper() + words[1:] for key, words in metrics.SCORES.items()}
-DECIDES = {
-    "train": "the weights",
-    "validation": "the learning rate, the epoch kept, the threshold",
-    "test": "this report, once",
-}
+VIEWER = Markup("<!-- the threshold slider -->")
 # Colours of the charts that follow the page into dark mode.
 INKS = {
     pictures.INK: "currentColor",
@@ -52,48 +46,13 @@ class Run(NamedTuple):
     """Everything a page is written from."""
 
     folder: Path
+    data_dir: Path  # where the photographs are
     manifests: dict[str, dict]  # by notebook
     results: Results
     model: dict  # architecture, settings, parameters
     history: list[dict]  # empty where the weights were given
     splits: Splits
     measured: dict[str, Measured]
-
-    @property
-    def threshold(self) -> float:
-        """The chosen one; ``results.threshold`` says on what."""
-        return self.results.threshold.value
-
-    @property
-    def data_dir(self) -> Path:
-        """Where the photographs are."""
-        return Path(self.manifests["01_data"]["results"]["data_dir"])
-
-    @property
-    def weights(self) -> str:
-        """The weights that were given: "pretrained" or a path; "" for those trained in this run."""
-        return self.manifests["04_evaluate"]["parameters"].get("weights", "")
-
-    @property
-    def seed(self) -> int | str:
-        """The seed of the training run."""
-        trained = self.results.network if self.weights else self.manifests["03_train"]["parameters"]
-        seed = trained.get("seed")
-        return "not recorded" if seed is None else seed
-
-    @property
-    def headline(self) -> str:
-        """The split that is reported: test, or the only one there is."""
-        return "test" if "test" in self.measured else next(iter(self.measured))
-
-    def setting(self, split: str) -> str:
-        """The line without which no number is printed."""
-        pairs = getattr(self.splits, split)
-        people = len({pair.person for pair in pairs})
-        return (
-            f"{self.data_dir.name}, {split} split: {count(len(pairs), 'photograph')} of "
-            f"{count(people, 'person', 'people')}, inside the field of view, at native size"
-        )
 
 
 class Row(NamedTuple):
@@ -116,7 +75,7 @@ def write_report(run_folder: str | Path) -> Path:
     """
     run = read_run(Path(run_folder))
     path = run.folder / "report.html"
-    with plt.rc_context(figures.STYLE):
+    with plt.style.context(figures.STYLE):
         write_text(path, _written(run))
     return path
 
@@ -141,9 +100,18 @@ def read_run(folder: Path) -> Run:
         )
     splits = read_splits(folder / "splits.csv", root)
     measured = {split: measure(folder, getattr(splits, split)) for split in results.splits}
-    _require_agreement(folder, measured, results)
+    for split, counted in measured.items():
+        recorded = results.splits[split].pooled["dice"]
+        found = counted.scores(results.threshold.value).pooled["dice"]
+        if not math.isclose(found, recorded, abs_tol=5e-4) and not math.isnan(found):
+            raise RetinaError(
+                f"{folder / 'metrics.json'}: says pooled Dice {recorded:.4f} for {split}, but the "
+                f"maps in probability/{split} give {found:.4f}. They belong to different runs: run "
+                "04_evaluate.ipynb again."
+            )
     return Run(
         folder=folder,
+        data_dir=root,
         manifests=manifests,
         results=results,
         model=results.network if given else read_json(folder / "model.json"),
@@ -153,118 +121,51 @@ def read_run(folder: Path) -> Run:
     )
 
 
-def _require_agreement(folder: Path, measured: dict[str, Measured], results: Results) -> None:
-    """Raise if the maps on disk are not those that were scored."""
-    for split, counted in measured.items():
-        recorded = results.splits[split].pooled["dice"]
-        found = _dice(counted, results.threshold.value)
-        if not math.isclose(found, recorded, abs_tol=5e-4) and not math.isnan(found):
-            raise RetinaError(
-                f"{folder / 'metrics.json'}: says pooled Dice {recorded:.4f} for {split}, but the "
-                f"maps in probability/{split} give {found:.4f}. They belong to different runs: run "
-                "04_evaluate.ipynb again."
-            )
-
-
-# The facts of the page --------------------------------------------------------------------------
-
-
 def _written(run: Run) -> str:
-    """The whole document."""
-    split = run.headline
-    measured = run.measured[split]
-    by_eye = run.folder / "threshold_by_eye.json"
-    facts = {
-        "run": run,
-        "split": split,
-        "measured": measured,
-        "scores": run.results.splits[split],
-        "interval": _intervals(run, split)["dice"],
-        "human": _human(measured),
-        "best_epoch": max(run.history, key=lambda r: float(r["validation_dice"]), default=None),
-        "by_eye": read_json(by_eye) if by_eye.exists() else None,
-        "split_table": _split_table(run),
-        "score_table": _score_table(run, split),
-        "other_tables": [_score_table(run, name) for name in run.measured if name != split],
-        "charts": _charts(run, split),
-        "dice_at": lambda value: _dice(measured, value),
-        "rows": list(_rows(run, split)),
-        "photographs": _photographs(run, split),
-        "provenance": _provenance(run),
-    }
-    template = TEMPLATES.get_template("report.html.j2", globals=WORDS)
-    room = MAX_BYTES - len(template.render(facts, viewer="").encode())
-    return template.render(facts, viewer=Markup(_viewer(run, split, max(room, 1))))
+    """The whole document; the slider comes last, into the room that the rest has left."""
+    split = "test" if "test" in run.measured else next(iter(run.measured))
+    chosen, by_eye = run.results.threshold.value, run.folder / "threshold_by_eye.json"
+    intervals, humans = {}, {}
+    for name, found in run.measured.items():
+        intervals[name] = metrics.bootstrap_intervals(found.counts(chosen), found.people)
+        humans[name] = metrics.scores(found.second_pooled) if found.second else {}
+    page = TEMPLATES.get_template("report.html.j2", globals=WORDS).render(
+        run=run,
+        split=split,
+        intervals=intervals,
+        humans=humans,
+        best_epoch=max(run.history, key=lambda r: float(r["validation_dice"]), default=None),
+        by_eye=read_json(by_eye) if by_eye.exists() else None,
+        charts=_charts(run, split),
+        rows=list(_rows(run, split)),
+        viewer=VIEWER,
+    )
+    return page.replace(VIEWER, _viewer(run, split, max(MAX_BYTES - len(page.encode()), 1)))
 
 
-def _dice(measured: Measured, threshold: float) -> float:
-    """The pooled Dice at any threshold."""
-    return metrics.scores(metrics.confusion_at(measured.pooled, threshold))["dice"]
-
-
-def _human(measured: Measured) -> dict[str, float]:
-    """The second observer's scores; empty if there is none."""
-    return metrics.scores(measured.second_pooled) if measured.second else {}
-
-
-def _intervals(run: Run, split: str) -> dict[str, tuple[float, float]]:
-    """Score -> 95 % interval of the pooled score, by people."""
-    measured = run.measured[split]
-    return metrics.bootstrap_intervals(measured.counts(run.threshold), measured.people)
-
-
-def _split_table(run: Run) -> Table:
-    """What each split holds and decides."""
-    rows = []
-    for split, pairs in run.splits._asdict().items():
-        share, use = None, DECIDES[split]
-        if split in run.measured:
-            vessel, background = (counts.sum() for counts in run.measured[split].pooled)
-            share = float(vessel / (vessel + background))
-        if run.weights and split != "test":
-            use = "nothing: the weights were given"
-        row = {"Split": split, "Photographs": len(pairs), "People": len({p.person for p in pairs})}
-        rows.append(row | {"Vessel share of the field of view": share, "Decides": use})
-    return Table(rows)
-
-
-def _score_table(run: Run, split: str) -> Table:
-    """Every score of one split: pooled, its interval, per photograph, and a human's."""
-    recorded, human = run.results.splits[split], _human(run.measured[split])
-    intervals, rows = _intervals(run, split), []
-    for key, label in LABELS.items():
-        interval = " to ".join(map(as_text, intervals[key])) if key in intervals else None
-        row = {split: label, "pooled": recorded.pooled[key], "95 % interval": interval}
-        row["mean ± SD"] = mean_sd(recorded.mean[key], recorded.sd[key])
-        rows.append(row | ({"2nd observer": human.get(key)} if human else {}))
-    return Table(rows, caption=run.setting(split))
-
-
-def _charts(run: Run, split: str) -> dict[str, Markup]:
+def _charts(run: Run, split: str) -> dict[str, Figure]:
     """The charts there are data for: "history", "thresholds", "curves" and "calibration"."""
+    chosen = run.results.threshold.value
     pooled, second = run.measured[split].pooled, run.measured[split].second_pooled
-    curves = figures.plot_curves(pooled, run.threshold, second)
     charts = {
-        "curves": _svg(curves, "ROC and precision–recall curves"),
-        "calibration": _svg(figures.plot_calibration(pooled, second), "Calibration"),
+        "curves": figures.plot_curves(pooled, chosen, second),
+        "calibration": figures.plot_calibration(pooled, second),
     }
     if run.history:
-        history = figures.plot_history(run.history)
-        charts["history"] = _svg(history, "Losses and scores over the epochs")
+        charts["history"] = figures.plot_history(run.history)
     if "validation" in run.measured and split == "test":
         validation = run.measured["validation"]
         human = {"validation": validation.second_pooled, "test": second}
-        human = {name: counts for name, counts in human.items() if counts}
-        chart = figures.plot_thresholds(validation.pooled, run.threshold, pooled, human)
-        charts["thresholds"] = _svg(chart, "Scores against the threshold")
+        charts["thresholds"] = figures.plot_thresholds(validation.pooled, chosen, pooled, human)
     return charts
 
 
 def _rows(run: Run, split: str) -> Iterator[Row]:
     """The extreme photographs with their errors."""
-    for label, pair in run.measured[split].extremes(run.threshold).items():
+    threshold = run.results.threshold.value
+    for label, pair in run.measured[split].extremes(threshold).items():
         case = load_case(run.folder, pair)
-        decision = metrics.decide(case.probability, run.threshold) & case.fov
+        decision, scores = figures.decide(case, threshold)
         size = pictures.size_within(case.fov.shape, min(PANEL, max(case.fov.shape)))
         detail = pictures.worst_window((decision ^ case.vessels) & case.fov)
         small = pictures.error_map(decision, case.vessels, case.fov, size)
@@ -275,62 +176,29 @@ def _rows(run: Run, split: str) -> Iterator[Row]:
             "detail with most errors": data_uri(case.image[detail], "JPEG"),
             "the same, as errors": data_uri(errors[detail], "PNG"),
         }
-        scores = metrics.scores(metrics.confusion(decision, case.vessels, case.fov))
         yield Row(label, pair.name, scores, panels)
 
 
 def _viewer(run: Run, split: str, room: int) -> str:
-    """The threshold viewer, extremes first, then the others by name."""
-    measured = run.measured[split]
-    dice = {pair: value for value, pair in measured.ranked(run.threshold)}
-    extremes = measured.extremes(run.threshold)
-    labels = {pair: label for label, pair in reversed(extremes.items())}
-    order = [*labels, *(pair for pair in measured.pairs if pair not in labels)]
+    """The threshold viewer: worst, middle and best photograph, then the others."""
+    measured, threshold = run.measured[split], run.results.threshold
+    dice = {pair: value for value, pair in measured.ranked(threshold.value)}
+    extremes = measured.extremes(threshold.value)
+    labels = {pair: f", {label}" for label, pair in reversed(extremes.items()) if label != "only"}
 
     def cases() -> Iterator[Case]:
-        for pair in order:
-            which = f", {labels[pair]}" if pair in labels and len(order) > 1 else ""
-            title = f"{pair.name} (Dice {dice[pair]:.3f}{which})"
+        for pair in dict.fromkeys([*labels, *measured.pairs]):
+            title = f"{pair.name} (Dice {dice[pair]:.3f}{labels.get(pair, '')})"
             yield load_case(run.folder, pair)._replace(name=title)
 
-    thresholds = {"chosen": run.threshold}
+    marks = {"chosen": threshold.value}
     if split == "test":
-        thresholds["best"] = run.results.threshold.best_test
-    whole = f"{split}, {len(order)} pooled"
-    return viewer_html(cases(), thresholds, measured.pooled, whole, max_bytes=room)
+        marks["best"] = threshold.best_test
+    whole = f"{split}, {len(measured.pairs)} pooled"
+    return viewer_html(cases(), marks, measured.pooled, whole, max_bytes=room)
 
 
-def _photographs(run: Run, split: str) -> Table:
-    """One row for each photograph, worst first."""
-    rows = sorted(run.measured[split].rows(run.threshold), key=lambda row: row["dice"])
-    return Table(rows, {"name": "Photograph", **LABELS})
-
-
-def _provenance(run: Run) -> dict[str, Table]:
-    """The "steps", and checksums of the run's "files" and of the "data"."""
-    steps = [{"notebook": name, **m["provenance"]} for name, m in run.manifests.items()]
-    steps = [step | {"finished": date(step["finished"])} for step in steps]
-    names = ("notebook", "finished", "seconds", "device", "cpu", "threads", "commit", "command")
-    columns = {name: "CPU" if name == "cpu" else name.capitalize() for name in names}
-    made = [item for manifest in run.manifests.values() for item in manifest["files"].items()]
-    root = run.data_dir
-    data = [
-        {"split": p.split, "file": path.relative_to(root).as_posix(), "sha256": sha256(path)}
-        for p in chain(*run.splits)
-        for path in (p.image, p.vessels, p.fov, p.second)
-        if path
-    ]
-    return {
-        "steps": Table(steps, columns, digits=1),
-        "files": Table([{"file": name, "sha256": digest} for name, digest in made]),
-        "data": Table(data),
-    }
-
-
-# Small pieces -----------------------------------------------------------------------------------
-
-
-def _svg(fig: Figure, label: str) -> Markup:
+def svg(fig: Figure, label: str) -> Markup:
     """A chart as inline SVG whose text is text and whose ink follows the page's colours."""
     buffer = io.StringIO()
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}):
@@ -346,11 +214,6 @@ def _svg(fig: Figure, label: str) -> Markup:
     return Markup(svg.replace("<svg ", f'<svg aria-label="{escape(label)}" ', 1))
 
 
-def count(n: int, one: str, many: str = "") -> str:
-    """A number of things, with the thing in the singular or the plural: "3 people"."""
-    return f"{n} {one if n == 1 else many or one + 's'}"
-
-
 def date(iso: str) -> str:
     """A day and time as it is printed: "22 November 2026, 12:31 UTC"."""
     when = datetime.fromisoformat(iso)
@@ -359,11 +222,13 @@ def date(iso: str) -> str:
 
 # What the template may call by name.
 WORDS = {
-    "count": count,
+    "svg": svg,
     "date": date,
+    "sha256": sha256,
+    "table": Table,
     "text": as_text,
     "mean_sd": mean_sd,
-    "labels": LABELS,
+    "headings": HEADINGS,
     "colours": pictures.ERROR_COLOURS,
     "resamples": metrics.RESAMPLES,
     "panel": PANEL,

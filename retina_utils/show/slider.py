@@ -20,7 +20,10 @@ from PIL import Image
 from retina_utils import metrics
 from retina_utils.evaluate import Case
 from retina_utils.show import figures, pictures
-from retina_utils.show.tables import Table
+from retina_utils.show.pages import TEMPLATES
+from retina_utils.show.tables import OF_A_DECISION, Table
+
+HTML = TEMPLATES.get_template("slider.html.j2", globals={"grey": pictures.GREY}).module
 
 WRAP = {"flex_flow": "row wrap"}
 PICTURE = "560px"  # the widest it is shown: with the slider it must fit on a screen
@@ -38,15 +41,9 @@ VIEWS = {
 class ThresholdExplorer(widgets.VBox):
     """Photographs, a threshold slider, and the scores at that threshold.
 
-    Parameters
-    ----------
-    cases : list of ``evaluate.Case``
-        Photographs of one split; ``vessels`` may be None for those without annotation.
-    chosen : the threshold in force, in [0, 1]
-    best : the best possible threshold on these photographs, if it may be shown
-    split : what the photographs are, for the words around the numbers
-    on_choose : function of (threshold, reason), optional
-        Called when the reader decides by eye; without it there is nothing to decide.
+    ``cases`` are photographs of one split, the threshold in force is ``chosen``, and ``best`` the
+    best possible one, if it may be shown; both are in [0, 1]. ``on_choose`` is called with
+    (threshold, reason) when the reader decides by eye; without it there is nothing to decide.
 
     Everything works without a browser: ``explorer.slider.value = 0.7`` redraws ``picture`` and
     rewrites ``numbers``.
@@ -62,7 +59,7 @@ class ThresholdExplorer(widgets.VBox):
     ):
         if not cases:
             raise ValueError(f"cases: no {split} photograph to show; expected at least one")
-        self.cases = [Case(*case) for case in cases]
+        self.cases = list(cases)
         self.chosen, self.split, self.on_choose = chosen, split, on_choose
         self.marks = {"usual": 0.5, "chosen": chosen} | ({} if best is None else {"best": best})
         self.histograms = [
@@ -86,8 +83,8 @@ class ThresholdExplorer(widgets.VBox):
         the numbers: all are seen at once while the slider moves.
         """
         names = [(case.name, index) for index, case in enumerate(self.cases)]
-        hint, layout = f"a {self.split} photograph", {"width": "280px"}
-        self.photograph = _control(widgets.Dropdown, "photograph", hint, layout, options=names)
+        hint = f"a {self.split} photograph"
+        self.photograph = _control(widgets.Dropdown, "photograph", hint, "280px", options=names)
         self.view = widgets.ToggleButtons(options=list(VIEWS))
         self.view.tooltips = [f"show the {view}" for view in VIEWS]
         self.view.style.button_width = "auto"
@@ -101,14 +98,13 @@ class ThresholdExplorer(widgets.VBox):
             jump = partial(setattr, self.slider, "value", _on_step(value))
             words, hint = f"{name} {value:.3g}", f"go to the {name} threshold"
             self.jumps.append(_button(words, hint, jump))
-        zooms = [(f"{n}×", n) for n in (1, 2, 4, 8)]
-        hint, layout = "enlarge a part of the photograph", {"width": "150px"}
-        self.zoom = _control(widgets.Dropdown, "zoom", hint, layout, options=zooms)
+        hint, zooms = "enlarge a part of the photograph", [(f"{n}×", n) for n in (1, 2, 4, 8)]
+        self.zoom = _control(widgets.Dropdown, "zoom", hint, "150px", options=zooms)
         self.across = _slider(0.5, "left–right", "move the part across")
         self.down = _slider(0.5, "up–down", "move the part up or down")
         self.opacity = _slider(0.8, "tint", "strength of the tint in the overlay")
         self.numbers, self.status = widgets.HTML(), widgets.HTML()
-        ticks = widgets.HTML(self._ticks(), layout={"margin": "-6px 0 6px"})
+        ticks = widgets.HTML(HTML.ticks(self.marks), layout={"margin": "-6px 0 6px"})
         left = [self.picture, self.key, self.slider, ticks]
         right = [self.numbers, widgets.HBox(self.jumps, layout=WRAP)]
         right += [self.zoom, self.across, self.down, self.opacity]
@@ -120,8 +116,8 @@ class ThresholdExplorer(widgets.VBox):
 
     def _build_choice(self) -> list[widgets.Widget]:
         """The reason, the button and what came of it; nothing without ``on_choose``."""
-        hint, layout = "a sentence that says why", {"flex": "1 1 280px", "max_width": PICTURE}
-        self.reason = _control(widgets.Text, "reason", hint, layout)
+        self.reason = _control(widgets.Text, "reason", "a sentence that says why")
+        self.reason.layout = {"flex": "1 1 280px", "max_width": PICTURE}
         self.reason.placeholder = "why this one? (kept with the choice)"
         hint = "keep this threshold, chosen by eye"
         self.choose = _button("use this threshold", hint, self._choose)
@@ -130,20 +126,6 @@ class ThresholdExplorer(widgets.VBox):
         if self.split == "test":
             self._say("A threshold chosen on test photographs flatters their scores.")
         return [widgets.HBox([self.reason, self.choose], layout=WRAP), self.status]
-
-    def _ticks(self) -> str:
-        """Marks under the track, where their thresholds are; a close neighbour goes below."""
-        ticks, lines, row, last = [], 1, 0, -1.0
-        for name, value in sorted(self.marks.items(), key=lambda mark: mark[1]):
-            row = row + 1 if value - last < 0.12 else 0
-            last, lines = value, max(lines, row + 1)
-            ticks.append(
-                f'<span style="position:absolute;left:{value:.2%};top:{1.2 * row:.1f}em;'
-                f'transform:translateX(-50%);white-space:nowrap">▴ {escape(name)}</span>'
-            )
-        track = "margin:0 12px 0 98px"  # where the slider has it: room for words on both sides
-        style = f"position:relative;{track};height:{1.2 * lines:.1f}em;font-size:11px"
-        return f'<div aria-hidden="true" style="{style};line-height:1.2em">{"".join(ticks)}</div>'
 
     def _load_case(self, _change=None) -> None:
         """Round the probabilities of the photograph to 16 bits, once."""
@@ -169,8 +151,7 @@ class ThresholdExplorer(widgets.VBox):
         buffer = io.BytesIO()
         Image.fromarray(self._view()).save(buffer, format="JPEG", quality=85)
         self.picture.value = buffer.getvalue()
-        self.key.value = self._key()
-        self.numbers.value = self._numbers()
+        self.key.value, self.numbers.value = self._key(), self._numbers()
 
     @property
     def threshold(self) -> float:
@@ -202,10 +183,8 @@ class ThresholdExplorer(widgets.VBox):
             return "This photograph has no annotation: no scores, and an error map without errors."
         if self.view.value == "probability":
             shades = plt.get_cmap(pictures.PROBABILITY_MAP)(np.linspace(0, 1, 9))
-            ramp = f"linear-gradient(to right,{','.join(map(to_hex, shades))})"
-            return f"0 {_swatch(ramp, '5em')} 1"
-        colours = VIEWS[self.view.value].items()
-        return " &ensp; ".join(f"{_swatch(colour)} {name}" for name, colour in colours)
+            return HTML.scale(map(to_hex, shades))
+        return HTML.key(VIEWS[self.view.value])
 
     def _numbers(self) -> str:
         """The scores of this photograph and of the whole split, as an HTML table."""
@@ -213,27 +192,25 @@ class ThresholdExplorer(widgets.VBox):
             "this photograph": self.histograms[self.photograph.value],
             f"{self.n_counted} {self.split} photographs, pooled": self.pooled,
         }
-        counts = {k: metrics.confusion_at(h, self.threshold) for k, h in histograms.items() if h}
-        scores = {name: metrics.scores(found) for name, found in counts.items()}
-        rows = [
-            {"": words} | {name: found[key] for name, found in scores.items()}
-            for key, words in list(metrics.SCORES.items())[:5]
-            if scores
-        ]
+        rows = [{"": words} for words in OF_A_DECISION.values()]
+        for name, histogram in histograms.items():
+            if histogram:
+                scores = metrics.scores(metrics.confusion_at(histogram, self.threshold))
+                for row, key in zip(rows, OF_A_DECISION, strict=True):
+                    row[name] = scores[key]
         caption = f"threshold {self.threshold:.3f}, inside the field of view"
-        table = Table(rows, caption=caption)._repr_html_()
+        table = Table(rows if self.pooled else [], caption=caption)._repr_html_()
         return f'<div style="line-height:1.5">{table}</div>'
 
     def _choose(self) -> None:
         """Hand the threshold and its reason on, and say that an eye made the choice."""
         threshold, reason = self.threshold, self.reason.value.strip()
-        words = f"chosen by eye on {self.split} photographs: {reason}"
+        if not reason:
+            return self._say("<b>Not kept.</b> Write the reason first.")
         try:
-            if reason:
-                self.on_choose(threshold, reason)
-                self._say(f"<b>Threshold {threshold:.3f}</b>, {escape(words)}")
-            else:
-                self._say("<b>Not kept.</b> Write the reason first.")
+            self.on_choose(threshold, reason)
+            words = f"chosen by eye on {self.split} photographs: {reason}"
+            self._say(f"<b>Threshold {threshold:.3f}</b>, {escape(words)}")
         except (OSError, ValueError) as error:  # a widget's errors would be seen by nobody
             self._say(f"<b>Not kept:</b> {escape(str(error))}")
 
@@ -243,10 +220,8 @@ class ThresholdExplorer(widgets.VBox):
 
     def _repr_mimebundle_(self, **options) -> dict:
         """The widget, and for readers without a kernel a figure with three thresholds."""
-        at = self.chosen
-        steps = {"low": max(at - 0.3, 0.05), "chosen": at, "high": min(at + 0.3, 0.95)}
         with plt.ioff():
-            fig = figures.plot_three_thresholds(self.case, steps)
+            fig = figures.plot_three_thresholds(self.case, figures.low_and_high(self.chosen))
         still = base64.b64encode(figures.encode(fig)).decode()
         plt.close(fig)
         words = f"ThresholdExplorer: {len(self.cases)} {self.split} photographs; needs a kernel"
@@ -266,21 +241,15 @@ def _button(words: str, tooltip: str, on_click: Callable[[], None]) -> widgets.B
     return button
 
 
-def _control(kind, description: str, tooltip: str, layout: dict, **options) -> widgets.Widget:
-    words = {"description": description, "tooltip": tooltip}
-    return kind(**words, **options, style={"description_width": "80px"}, layout=layout)
+def _control(kind, words: str, tooltip: str, width: str | None = None, **options):
+    options |= {"style": {"description_width": "80px"}, "layout": {"width": width}}
+    return kind(description=words, tooltip=tooltip, **options)
 
 
 def _slider(value: float, words: str, tooltip: str, step: float = 0.02, width: str = "240px"):
     """A slider from 0 to 1 without a number beside it."""
-    options = {"value": value, "min": 0, "max": 1, "step": step, "readout": False}
-    return _control(widgets.FloatSlider, words, tooltip, {"width": width}, **options)
-
-
-def _swatch(background: str, width: str = "1em") -> str:
-    """A small coloured box, as HTML."""
-    style = f"display:inline-block;width:{width};height:1em;vertical-align:-.15em"
-    return f'<span style="{style};border:1px solid {pictures.GREY};background:{background}"></span>'
+    options = {"value": value, "max": 1, "step": step, "readout": False}
+    return _control(widgets.FloatSlider, words, tooltip, width, **options)
 
 
 def screen_pixels(longest: int) -> int:

@@ -1,12 +1,21 @@
-"""Small tables: HTML in a notebook, aligned text in a terminal and in a log."""
+"""Small tables: HTML in a notebook, aligned text in a terminal and in a log; and some rows."""
 
 import math
 import numbers
 from collections.abc import Sequence
-from html import escape
+from functools import partial
 
+import torch
+from torch import nn
+
+from retina_utils.data import SPLITS, Sample, Splits
 from retina_utils.evaluate import SplitScores
 from retina_utils.metrics import SCORES
+from retina_utils.models import build_model, count_parameters
+from retina_utils.show.pages import TEMPLATES
+
+OF_A_DECISION = dict(list(SCORES.items())[:5])  # that a threshold gives
+HEADINGS = {key: words[0].upper() + words[1:] for key, words in SCORES.items()}
 
 
 class Table:
@@ -46,20 +55,7 @@ class Table:
         return "\n".join(text)
 
     def _repr_html_(self) -> str:
-        def line(cells: list[str], tag: str) -> str:
-            sides = ("right" if numeric else "left" for numeric in self.numeric)
-            return "".join(
-                f'<{tag} style="padding:2px 8px;text-align:{side}">{escape(cell)}</{tag}>'
-                for cell, side in zip(cells, sides, strict=True)
-            )
-
-        caption = '<caption style="text-align:left;caption-side:top">' + escape(self.caption)
-        return (
-            f"<table>{caption + '</caption>' if self.caption else ''}"
-            f"<thead><tr>{line(self.headings, 'th')}</tr></thead><tbody>"
-            + "".join(f"<tr>{line(cells, 'td')}</tr>" for cells in self.cells)
-            + "</tbody></table>"
-        )
+        return TEMPLATES.get_template("table.html.j2").render(table=self)
 
     __html__ = _repr_html_  # a template takes it as it is
 
@@ -87,3 +83,51 @@ def mean_sd(mean: float, sd: float, digits: int = 3) -> str:
 def _is_number(value) -> bool:
     """Numbers, missing numbers and "mean ± sd" stand on the right of their column."""
     return value is None or isinstance(value, numbers.Real) or "±" in str(value)
+
+
+def split_table(splits: Splits) -> list[dict]:
+    """One row for each split: photographs, people, and how many of each."""
+    return [
+        {
+            "split": name,
+            "photographs": len(pairs),
+            "people": len({p.person for p in pairs}),
+            "names": ", ".join(p.name for p in pairs[:4]) + (" …" if len(pairs) > 4 else ""),
+        }
+        for name, pairs in zip(SPLITS, splits, strict=True)
+    ]
+
+
+def sample_row(sample: Sample) -> dict:
+    """Size, and how much of a photograph is FOV and of that vessel: a row of a table."""
+    height, width = sample.fov.shape
+    size = {"name": sample.name, "size": f"{width} × {height}"}
+    return size | {
+        "FOV share": sample.fov.mean(),
+        "vessels in FOV": sample.vessels[sample.fov].mean(),
+    }
+
+
+def level_table(model: nn.Module, height: int, width: int) -> list[dict]:
+    """What each stage of the network puts out for a photograph of this size, in running order.
+
+    Rows of ``stage`` ("down 1" is the finest), ``height``, ``width``, ``channels`` and
+    ``parameters``. Nothing is computed: the shapes come from a copy without values.
+    """
+    with torch.device("meta"):
+        twin = build_model(model.architecture, model.settings)
+        image = torch.zeros(1, model.settings["c_in"], height, width)
+    rows = []
+
+    def record(stage, module, _, out):
+        _, channels, high, wide = out.shape
+        size = {"height": high, "width": wide, "channels": channels}
+        rows.append({"stage": stage, **size, "parameters": count_parameters(module)})
+
+    stages = {"head": twin.head}
+    for kind in ("down", "up", "fuse"):
+        stages |= {f"{kind} {i}": m for i, m in enumerate(getattr(twin, kind, []), start=1)}
+    for stage, module in stages.items():
+        module.register_forward_hook(partial(record, stage))
+    twin(image)
+    return rows

@@ -19,8 +19,8 @@ from retina_utils import metrics
 from retina_utils.evaluate import Case
 from retina_utils.show import pictures
 from retina_utils.show.pages import TEMPLATES, data_uri
+from retina_utils.show.tables import HEADINGS, OF_A_DECISION
 
-SCORES = dict(list(metrics.SCORES.items())[:5])  # those of a decision
 MARKS = {"half": "one half", "chosen": "chosen", "best": "best possible"}
 
 REDUCED = (
@@ -40,28 +40,23 @@ def viewer_html(
 ) -> str:
     """A self-contained HTML fragment to move the threshold over photographs.
 
-    Show it in a notebook with ``IPython.display.HTML``, or paste it into a page. Where scripts
-    do not run (GitHub, an untrusted notebook, paper) it is a still overlay of the first case.
+    Where scripts do not run (GitHub, an untrusted notebook, paper) it is a still overlay of the
+    first case. A ValueError says if there are no cases, or what is not as described.
 
     Parameters
     ----------
     cases : iterable of evaluate.Case
-        ``vessels`` may be None: then there are no scores. Read once and in order, so that a
-        generator keeps one photograph in memory at a time.
+        Read once and in order, so that a generator keeps one photograph in memory at a time.
+        Without ``vessels`` there are no scores.
     thresholds : mapping
         Marks on the track: "chosen" and, if wanted, "best"; 0.5 is always marked.
     whole, whole_label : Histogram and str, optional
-        Pooled pixels for the second column of scores, and what they are, for instance
-        "test, 8 pooled"; without them, all embedded cases.
+        Pooled pixels for the second column of scores, and what they are; without them, all
+        embedded cases.
     max_side : int
         Longer photographs are embedded at this many pixels; the scores stay native.
     max_bytes : int
         Cases are embedded in turn until they would take more than this; the rest is counted.
-
-    Raises
-    ------
-    ValueError
-        If there are no cases, or if shapes, thresholds or probabilities are not as described.
     """
     levels = threshold_levels(thresholds)
     embedded, histograms, used, left_out, still = [], [], 0, 0, ""
@@ -72,19 +67,22 @@ def viewer_html(
         if embedded and used > max_bytes:
             left_out = 1 + sum(1 for _ in cases)
             break
-        histograms.append(NOTHING)
-        if case.vessels is not None:
-            histograms[-1] = metrics.histogram(case.probability, case.vessels, case.fov)
-        embedded.append(entry | {"scores": _scores_at(histograms[-1], levels)})
+        counted = NOTHING if case.vessels is None else metrics.histogram(*case[2:])
+        histograms.append(counted)
+        embedded.append(entry | {"scores": _scores_at(counted, levels)})
         still = still or _still(case, thresholds["chosen"])
     if not embedded:
         raise ValueError("viewer_html: no cases given; expected at least one evaluate.Case")
+    marks = {"chosen": thresholds["chosen"], **thresholds, "half": 0.5}  # starts at the first
     data = {
         "levels": levels.tolist(),
-        "marks": _marks(thresholds, levels),
+        "marks": {
+            name: {"level": int(np.searchsorted(levels, value)), "label": MARKS[name]}
+            for name, value in marks.items()
+        },
         "ramp": [to_hex(colormaps[pictures.PROBABILITY_MAP](level)) for level in levels],
         "cases": embedded,
-        "scores": {key: words[0].upper() + words[1:] for key, words in SCORES.items()},
+        "scores": {key: HEADINGS[key] for key in OF_A_DECISION},
         "whole": _scores_at(whole or metrics.pool(histograms), levels),
         "whole_label": whole_label,
         "note": f"{left_out} more were left out to keep the file small." if left_out else "",
@@ -107,21 +105,13 @@ def threshold_levels(thresholds: Mapping[str, float]) -> np.ndarray:
 
 
 def encode_levels(probability: np.ndarray, fov: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """How many ``levels`` each pixel reaches, 0 outside the FOV.
+    """How many ``levels`` each pixel reaches, 0 outside the FOV: (H, W) uint8 codes.
 
-    Parameters
-    ----------
-    probability : (H, W) float in [0, 1]
-    fov : (H, W) bool
-    levels : (L,) float64, rising, starting at 0, at most 255
-
-    Returns
-    -------
-    codes : (H, W) uint8
-        ``codes > k`` is ``fov & metrics.decide(probability, levels[k])``.
+    ``probability`` is (H, W) float in [0, 1], ``fov`` (H, W) bool and ``levels`` (L,) float64,
+    rising from 0, at most 255. ``codes > k`` is ``fov & metrics.decide(probability, levels[k])``.
     """
-    lowest = [metrics.lowest_level(level) for level in levels.tolist()]
-    reached = np.searchsorted(lowest, np.arange(metrics.LEVELS), side="right").astype(np.uint8)
+    lowest, all_levels = [*map(metrics.lowest_level, levels)], np.arange(metrics.LEVELS)
+    reached = np.searchsorted(lowest, all_levels, side="right").astype(np.uint8)
     return reached[metrics.to_levels(probability)] * fov
 
 
@@ -135,15 +125,17 @@ def _embed(case: Case, levels: np.ndarray, max_side: int) -> dict:
     height, width = case.fov.shape
     scale = min(1, max_side / max(height, width))
     size = (round(width * scale), round(height * scale))
+
+    def fit(array: np.ndarray, how: Image.Resampling) -> np.ndarray:  # as it is, where it fits
+        return array if scale == 1 else np.asarray(Image.fromarray(array).resize(size, how))
+
     # Only where the photograph is too big for a page: mean probability, nearest pixel's decision.
-    probability = _resize(case.probability.astype(np.float32), size, Image.Resampling.BOX)
-    fov = _resize(case.fov, size, Image.Resampling.NEAREST)
+    probability = fit(case.probability.astype(np.float32), Image.Resampling.BOX)
+    fov = fit(case.fov, Image.Resampling.NEAREST)
     codes = encode_levels(probability.clip(0, 1), fov, levels)
     annotation = None
     if case.vessels is not None:
-        vessels = _resize(case.vessels, size, Image.Resampling.NEAREST) & fov
-        annotation = data_uri(vessels, "PNG")
-    photograph = _resize(case.image, size, Image.Resampling.LANCZOS)
+        annotation = data_uri(fit(case.vessels, Image.Resampling.NEAREST) & fov, "PNG")
     return {
         "name": case.name,
         "label": f"{case.name} · {width} × {height}",
@@ -151,7 +143,7 @@ def _embed(case: Case, levels: np.ndarray, max_side: int) -> dict:
         "width": size[0],
         "height": size[1],
         "scale": scale,
-        "photograph": data_uri(photograph, "JPEG", quality=82),
+        "photograph": data_uri(fit(case.image, Image.Resampling.LANCZOS), "JPEG", quality=82),
         "codes": data_uri(codes, "PNG"),
         "annotation": annotation,
         "sum": int(codes.sum(dtype=np.int64)),  # the browser checks what it has decoded
@@ -160,20 +152,10 @@ def _embed(case: Case, levels: np.ndarray, max_side: int) -> dict:
 
 def _scores_at(histogram: metrics.Histogram, levels: np.ndarray) -> dict[str, list]:
     """Each score at each level, four decimals; None where it is undefined."""
-    lowest = [metrics.lowest_level(level) for level in levels.tolist()]
-    curves = metrics.curves(histogram)
+    curves, at = metrics.curves(histogram), [*map(metrics.lowest_level, levels)]
     return {
-        name: [None if np.isnan(x) else round(x, 4) for x in curves[name][lowest].tolist()]
-        for name in SCORES
-    }
-
-
-def _marks(thresholds: Mapping[str, float], levels: np.ndarray) -> dict:
-    """Where the marks lie on the track; the chosen threshold comes first and is the start."""
-    values = {"chosen": thresholds["chosen"], **thresholds, "half": 0.5}
-    return {
-        name: {"level": int(np.searchsorted(levels, value)), "label": MARKS[name]}
-        for name, value in values.items()
+        name: [None if np.isnan(x) else round(x, 4) for x in curves[name][at].tolist()]
+        for name in OF_A_DECISION
     }
 
 
@@ -182,10 +164,3 @@ def _still(case: Case, threshold: float) -> str:
     vessels = case.fov & metrics.decide(case.probability, threshold)
     size = pictures.size_within(vessels.shape, min(640, max(vessels.shape)))
     return data_uri(pictures.overlay(case.image, vessels, size=size), "JPEG")
-
-
-def _resize(array: np.ndarray, size: tuple[int, int], how: Image.Resampling) -> np.ndarray:
-    """(H, W[, 3]) array at another (width, height); the very same array if nothing changes."""
-    if array.shape[:2] == size[::-1]:
-        return array
-    return np.asarray(Image.fromarray(array).resize(size, how))

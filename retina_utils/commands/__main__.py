@@ -1,0 +1,115 @@
+"""The command line of all that the Makefile calls: ``python -m retina_utils.commands NAME``.
+
+It is read before anything large is imported, so that a slip of the pen is answered at once.
+"""
+
+import argparse
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+
+from retina_utils import RetinaError
+
+GOES_ON = "The same command goes on from here."
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every command with its options; ``work`` is the function that takes them by name."""
+    top = argparse.ArgumentParser("python -m retina_utils.commands")
+    commands = top.add_subparsers(dest="command", metavar="NAME", required=True)
+
+    def command(name: str, work: str, words: str) -> Callable:
+        parser = commands.add_parser(name, help=words, description=words)
+        parser.set_defaults(work=work)
+        return parser.add_argument
+
+    parameter = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
+    parameter |= {"dest": "parameters", "help": "a parameter of the notebooks"}
+
+    add = command("run-all", "commands.series:run_series", "run the five notebooks in order")
+    add("--preset", default="tiny", help="parameters in notebooks/presets/PRESET.yaml")
+    add("--data", help="data folder; the preset's own if not given")
+    add("--run", help="name of the folder under outputs; the preset's name if not given")
+    add("--notebooks", default="notebooks", help="folder of the notebooks")
+    add("-p", **parameter)
+    add("--fresh", action="store_true", help="run notebooks that are up to date as well")
+
+    add = command("predict", "commands.folder:predict_and_tell", "vessel maps of photographs")
+    add("photographs", help="a folder of photographs, with its sub-folders, or one file")
+    add("--out", required=True, help="folder for the results")
+    add("--weights", default="pretrained", help="a checkpoint; the network in the box by default")
+    add("--threshold", type=float, help="instead of the one that belongs to the weights")
+    flips = "average over mirror images; --no-flips is a quarter of the work, a little worse"
+    add("--flips", action=argparse.BooleanOptionalAction, default=True, help=flips)
+    add("--fov", metavar="FOLDER", dest="fov_folder", help="FOV masks, named after photographs")
+    add("--device", default="auto", help="auto, cuda, mps or cpu")
+    add("--force", action="store_true", help="do again what has been done")
+
+    add = command("benchmark", "commands.benchmark:run_benchmark", "one table by cross-validation")
+    add("datasets", nargs="+", help="names of folders in --data; several are trained on together")
+    add("--data", default="data", type=Path, help="where the imported data sets lie")
+    add("--others", nargs="*", help="data sets to test on; all others imported if not given")
+    add("--preset", help="recipe in notebooks/presets; if not given: the data set's, or pretrained")
+    add("--folds", default=5, type=int, help="0: only the training on everything, no table")
+    add("--jobs", default=0, type=int, help="trainings at once; 0: one a core without a GPU")
+    add("--notebooks", default="notebooks", type=Path, help="folder of the notebooks")
+    add("--out", default="outputs/benchmark", type=Path, help="folder for the results")
+    add("-p", **parameter)
+    add("--ship", type=Path, help="write the network trained on everything here, with its card")
+    add("--only", nargs="+", help="only these trainings, such as fold_1 or all; no table yet")
+
+    add = command("import-data", "datasets.download:import_data", "an official download into data/")
+    add("dataset", help="fives, chase_db1, hrf, drive or stare")
+    add("source", help="the download: a folder, or a zip or tar file")
+    add("--out", help="target folder; default data/<dataset>")
+    people = {"type": lambda text: re.findall(r"[^,\s]+", text), "metavar": "01,02", "default": ()}
+    add("--test-people", help="instead of the usual test people", **people)
+    add("--validation-people", help="instead of the default", **people)
+    add("--force", action="store_true", help="replace an earlier import")
+
+    add = command("tiny", "datasets.synthetic:write_tiny", "draw the photographs of data/tiny")
+    add("folder", type=Path, help="where to write; must be empty or not exist")
+    add("--seed", type=int, default=0, help="other seeds draw other persons")
+    add("--force", action="store_true", help="write into a non-empty folder")
+
+    add = command("report", "show.report:write_report", "write the page of a finished run anew")
+    add("run_folder", type=Path, help="outputs/<run>")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the command line, do the work, and give the exit status, without a traceback.
+
+    0 is done, 1 is done but for what was named, 2 is refused or stopped, 130 is Ctrl-C. The
+    command is recorded with whatever it makes: in the Makefile's words where it was called there.
+    """
+    options = vars(build_parser().parse_args(arguments))
+    name, (module, function) = options.pop("command"), options.pop("work").split(":")
+    given = shlex.join(sys.argv[1:] if arguments is None else arguments)
+    in_own_words = "RETINA_COMMAND" not in os.environ
+    os.environ.setdefault("RETINA_COMMAND", f"python -m retina_utils.commands {given}")
+    try:
+        done = getattr(import_module(f"retina_utils.{module}"), function)(**options)
+        if isinstance(done, str | Path):
+            print(done)
+        return done if isinstance(done, int) else 0
+    except RetinaError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"Stopped, {error}. {GOES_ON}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nStopped. {GOES_ON}", file=sys.stderr)
+        return 130
+    finally:
+        if in_own_words:  # a second command of this process has its own
+            del os.environ["RETINA_COMMAND"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
