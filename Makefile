@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY = PASSIVE
 as_typed = RETINA_COMMAND='$(subst ','\'',make $@ $(strip $(foreach v,$(1),$(if $($v),$v="$($v)"))))'
 
 .DEFAULT_GOAL := help
-.PHONY: help run-all report predict benchmark pretrained test test-units test-notebooks test-browser lab import-data diff refresh tiny badges lint lock clean
+.PHONY: help run-all report predict benchmark pretrained test test-units test-notebooks test-browser test-robust lab import-data diff refresh tiny badges lint lock clean
 
 help: ## list the commands
 	@echo "Retinal-vessel segmentation notebooks. Commands:"
@@ -43,6 +43,9 @@ test-notebooks: $(VENV)/.installed ## every notebook end to end on the tiny data
 	RETINA_QUIET=1 $(PY) -m pytest --rootdir "$$copy" -c "$$copy/pytest.ini" -p no:cacheprovider \
 	  --nbval-lax --nbval-current-env --nbval-cell-timeout 900 --durations 5 \
 	  "$$copy/notebooks" "$$copy/test_outcome.py"
+
+test-robust: $(VENV)/.installed ## over 10,000 generated files and inputs for every reader (many minutes)
+	$(PY) -m pytest tests/robust --hypothesis-profile many $(ARGS)
 
 test-browser: $(VENV)/.installed ## the slider in JupyterLab and in the report (needs Chromium)
 	RETINA_REQUIRE_BROWSER=1 $(PY) -m pytest tests/browser

@@ -16,3 +16,18 @@ __version__ = "0.2.0"
 
 class RetinaError(ValueError):
     """Something that cannot go on; the message says what was found and what to do."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+def printable(text) -> str:
+    """``text`` fit for terminal and log: what steers them, or is no text, as an escape.
+
+    File names can hold colours, a cursor that goes back, text from right to left, and bytes that
+    are no UTF-8. Line breaks stay.
+    """
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode()
+        for c in str(text)
+    )

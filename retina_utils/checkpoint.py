@@ -2,6 +2,9 @@
 
 import hashlib
 import io
+import json
+import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +15,9 @@ from retina_utils import RetinaError
 from retina_utils.machine.files import atomic_path
 from retina_utils.models import build_model
 from retina_utils.patches import Preparation
+
+NEEDED = ("architecture", "settings", "weights", "preparation")
+LARGEST = 8192  # pixels of a patch or a FOV; more could only be meant to fill the memory
 
 # The network that comes with the package; its card, pretrained.md, lies beside it.
 PRETRAINED = Path(__file__).with_name("weights") / "pretrained.pt"
@@ -53,7 +59,8 @@ def save_network(path: str | Path, network: Network) -> None:
     if network.threshold is not None:
         content["threshold"] = float(network.threshold)
     with atomic_path(path) as unfinished:
-        torch.save(content, unfinished)
+        with unfinished.open("wb") as file:  # torch would write a path's own name into the file
+            torch.save(content, file)
         try:
             read_checkpoint(unfinished)
         except RetinaError as error:
@@ -68,37 +75,92 @@ def load_network(path: str | Path, device: str | torch.device = "cpu") -> Networ
 
     ``path`` may be "pretrained": the network in the package, trained on CHASE_DB1 01-10 and HRF
     01-05, whose ``card`` says what it saw, how it scores and where it fails. A RetinaError says
-    if there is no such file, or it holds no network of this package.
+    if there is no such file, or it holds no network of this package with finite weights that
+    fit its settings.
     """
     path = PRETRAINED if str(path) == "pretrained" else Path(path)
-    content = read_checkpoint(path)
+    content, size = read_checkpoint(path), path.stat().st_size
     try:
-        model = build_model(content.pop("architecture"), content.pop("settings"))
-        preparation = Preparation(**content.pop("preparation"))
-        model.load_state_dict(content.pop("weights"))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise RetinaError(f"{path}: from another version of this code? {error}") from error
-    return Network(model.to(device).eval(), preparation, content.pop("threshold", None), content)
+        network = _rebuild(*[content.pop(key) for key in NEEDED], facts=content, size=size)
+    except Exception as error:  # whatever stands in a file raises a dozen kinds
+        message = f"{path}: damaged, or from another version of this code? {error}"
+        raise RetinaError(message) from error
+    network.model.to(device).eval()
+    return network
+
+
+def _rebuild(architecture, settings, weights, preparation, *, facts: dict, size: int) -> Network:
+    """The network of a file of ``size`` bytes; all is looked at before memory is given to it."""
+    json.dumps([architecture, settings, preparation, facts.get("card")])  # a TypeError for tensors
+    preparation, threshold = Preparation(**preparation), facts.pop("threshold", None)
+    odd = list(_odd_settings(settings, preparation, threshold, facts.get("card") or {}))
+    odd = odd or list(_odd_weights(weights, len(settings.get("widths", ())), size))
+    if odd:
+        raise ValueError(f"found unexpected values of {', '.join(odd[:5])}")
+    with torch.device("meta"):  # only shapes
+        build_model(architecture, settings).load_state_dict(weights, assign=True)
+    model = build_model(architecture, settings)
+    model.load_state_dict(weights)
+    return Network(model, preparation, threshold, facts)
+
+
+def _odd_settings(settings: dict, preparation: Preparation, threshold, card: dict) -> Iterator[str]:
+    """Names of what no network of ours is saved with."""
+    for name, value in preparation.as_dict().items():
+        too_large = type(value) is int and value > LARGEST
+        if type(value) is not type(getattr(Preparation, name)) or too_large:
+            yield name
+    if settings.get("c_in", 1) != preparation.n_channels:
+        yield "c_in"
+    if threshold is not None and (type(threshold) not in (int, float) or not 0 <= threshold <= 1):
+        yield "threshold"
+    if not isinstance(card.get("recipe", {}), dict):
+        yield "recipe"
+    if not all(min(names) for names in card.get("photographs", {}).values()):
+        yield "photographs"
+
+
+def _odd_weights(weights: dict, levels: int, size: int) -> Iterator[str]:
+    """Names of weights that are no finite numbers, or that a file of ``size`` bytes cannot hold."""
+    strange = [k for k, v in weights.items() if getattr(v, "layout", None) is not torch.strided]
+    if strange:
+        yield from strange
+    elif sum(tensor.nbytes for tensor in weights.values()) > size or levels > len(weights):
+        yield "more weights than the file can hold"
+    else:
+        for name, tensor in weights.items():  # a negative variance gives nan, too
+            found = tensor.sqrt() if name.endswith("running_var") else tensor
+            if tensor.is_complex() or not torch.isfinite(found).all():
+                yield name
 
 
 def read_checkpoint(path: Path) -> dict:
     """The content of a checkpoint, on the CPU; runs no code from the file."""
     if not path.is_file():
         raise RetinaError(f"{path}: no such checkpoint; train first (03_train), or check it")
-    data = path.read_bytes()
     try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        content = load_saved(path)
     except Exception as error:  # torch and pickle raise a dozen kinds for a damaged file
         raise RetinaError(
-            f"{path}: not a checkpoint, or cut short ({len(data)} bytes); "
+            f"{path}: not a checkpoint, or cut short ({path.stat().st_size} bytes); "
             "copy or download it again, or train anew"
         ) from error
-    needed = ("architecture", "settings", "weights", "preparation")
-    if not isinstance(content, dict) or not set(needed) <= set(content):
+    if not isinstance(content, dict) or not set(NEEDED) <= set(content):
         found = list(content)[:3] if isinstance(content, dict) else type(content).__name__
         raise RetinaError(
-            f"{path}: expected {', '.join(needed)}, found {found}; bare weights can be turned "
+            f"{path}: expected {', '.join(NEEDED)}, found {found}; bare weights can be turned "
             "into a checkpoint with model.load_state_dict(...) and "
             "save_network(path, Network(model, Preparation(...)))"
         )
     return content
+
+
+def load_saved(path: Path):
+    """What torch saved; runs no code from the file. torch alone would not see a flipped bit."""
+    data = io.BytesIO(path.read_bytes())
+    with zipfile.ZipFile(data) as archive:  # torch packs without compressing
+        packed = sum(entry.file_size for entry in archive.infolist()) <= len(data.getbuffer())
+        if not packed or archive.testzip():
+            raise ValueError("its checksums are wrong, or it grows when it is opened")
+    data.seek(0)
+    return torch.load(data, map_location="cpu", weights_only=True)

@@ -1,7 +1,6 @@
 """A data folder -> checked pairs of photographs and annotations, split by person."""
 
-import csv
-import hashlib
+import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,8 +13,19 @@ import numpy as np
 
 from retina_utils import RetinaError
 from retina_utils.fov import find_fov
-from retina_utils.images import ImageError, list_images, read_binary, read_photograph
+from retina_utils.images import (
+    EXTENSIONS,
+    ImageError,
+    list_images,
+    list_unread,
+    read_binary,
+    read_photograph,
+    stem_of,
+)
+from retina_utils.intake.checks import Look, digest, look_closely, same_eyes
+from retina_utils.intake.dicom import DicomError, is_dicom, open_dicom, patients_key, pseudonym
 from retina_utils.machine.files import read_csv, write_csv
+from retina_utils.machine.spreadsheet import plain_name, read_names
 
 SPLITS = ("train", "validation", "test")
 
@@ -36,7 +46,14 @@ SUFFIXES = {
     "fov": ("_fov", "", "_mask"),
     "second": ("_second", "", "_2ndHO"),
 }
-EYE = re.compile(r"^(.*\d)[_-]?(l|r|od|os|left|right)$", re.IGNORECASE)
+# What tells the eye stands alone (05L, smith_left_v2) or begins with a capital (smithLeft).
+EYE = re.compile(
+    r"(?<![^\W\d_])(?i:left|right|links?|rechts?|o[ds]|[lr]e?)(?![^\W_])"
+    r"|(?<=[a-z])(?:Left|Right|Links?|Rechts?|O[DS]|[LR]E?)(?![^\W_])"
+)
+DATE = r"(?:19|20)\d\d(?:[-_.]?[01]\d[-_.]?[0-3]\d(?:[-_T ]?\d{6})?)?"
+NOBODY = re.compile(rf"(?<![^\W_])(?:{DATE}|[vV]\d+)(?![^\W_])")  # dates and versions
+UK_BIOBANK = re.compile(r"(\d+)_2101[56]_\d+_\d+")  # person, left or right, visit, repetition
 
 
 class DataError(RetinaError):
@@ -87,29 +104,66 @@ def load_data(path: str | Path, validation_share: float = 0.2, seed: int = 0) ->
     Two layouts are read: ``training|validation|test`` with ``images/`` and ``masks/`` (and, if
     wanted, ``fov/`` and ``second/``), and ``training/train_x``, ``training/train_y``,
     ``validation/validation_x``, ... A mask bears its photograph's name, with or without
-    ``_mask``. An optional ``people.csv`` (columns ``name,person``) says whose eye is whose;
-    without it ``05L`` and ``05R`` are one person, other names one each. If there is no validation
-    folder, ``validation_share`` of the training people, chosen by ``seed``, are set aside.
+    ``_mask``. An optional ``people.csv`` (columns ``name,person``) says whose eye is whose; where
+    it does not, a DICOM's patient does by a pseudonym, or the names may (:func:`person_of`). If
+    there is no validation folder, ``validation_share`` of the training people, chosen by
+    ``seed``, are set aside.
 
     A DataError lists every problem found: orphans, duplicates, sizes that differ, unreadable
-    files, masks that are not two-valued, a photograph or a person in two splits, empty splits.
+    files, masks that are not two-valued, FOVs that are none, vessels that lie on none in most of a
+    split, a person or a photograph in two splits, also one saved again or mirrored, empty splits,
+    lines of people.csv without a photograph. What is doubtful, or not read, is printed.
     """
     root = Path(path)
     if not root.is_dir():
         raise DataError(root, ["no such folder. Expected one with training/ and test/ inside."])
-    problems: list[str] = []
-    people = _read_people(root, problems)
-    splits = {split: _pair_files(root, split, people, problems) for split in SPLITS}
-    pairs = [pair for split in SPLITS for pair in splits[split] or []]
-    with ThreadPoolExecutor() as pool:  # decoding lets go of Python's lock
-        found, digests = zip(*pool.map(check_pair, pairs), strict=True) if pairs else ((), ())
-    problems += [*chain(*found), *_twice(pairs, digests), *_in_two_splits(pairs)]
-    if splits["validation"] is None and not problems:
+    file = root / "people.csv"
+    people, problems = read_names(file, ("name", "person"), EXTENSIONS)
+    known: set[str] = set()
+    splits = {split: _pair_files(root, split, people, known, problems) for split in SPLITS}
+    written = {}  # a person of two spellings is one: p3_LE and P3_RE
+    for found in filter(None, splits.values()):
+        people_of = [written.setdefault(p.person.casefold(), p.person) for p in found]
+        found[:] = [p._replace(person=q) for p, q in zip(found, people_of, strict=True)]
+    if splits["validation"] is None and not problems:  # before copies are looked for
         train, validation = _carve_validation(splits["train"], validation_share, seed, problems)
         splits |= {"train": train, "validation": validation}
+    pairs = [pair for split in SPLITS for pair in splits[split] or []]
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # decoding lets go of the lock
+        found, looks = zip(*pool.map(check_pair, pairs), strict=True) if pairs else ((), ())
+    seen = [(pair, look) for pair, look in zip(pairs, looks, strict=True) if look]
+    doubts = _unread(pairs)
+    problems += [*chain(*found), *_twice(seen, doubts), *_misfits(seen, doubts)]
+    told = {pair for pair in pairs if plain_name(pair.name, EXTENSIONS) in people}
+    told |= {pair for pair in pairs if pair.person != pair.name}
+    problems += _in_two_splits(pairs, told)
+    if lost := sorted(people.keys() - known):
+        # Where every photograph has its line, one more is for a photograph that is not here.
+        (problems if known - people.keys() else doubts).append(
+            f"{file}: names {_some(lost)}, but there is no such photograph. Expected names of "
+            "photographs, with or without their endings; correct or remove the lines."
+        )
     if problems:
         raise DataError(root, problems)
+    if alone := [pair.name for pair in pairs if pair not in told]:
+        doubts.append(
+            f"neither names nor people.csv say whose {len(alone)} of {len(pairs)} photographs are "
+            f"({_some(alone)}): every photograph is counted as its own person."
+        )
+    if doubts:
+        print("\n- ".join([f"{root}: nothing is refused, but look at this:", *doubts]))
     return Splits(**splits)
+
+
+def files_read(path: str | Path) -> list[Path]:
+    """The files of a data folder that :func:`load_data` reads; a system's own are not."""
+    root = Path(path)
+    found = [root / "people.csv", root / "README.md"]  # is_synthetic reads the latter
+    for split, names in SPLIT_FOLDERS.items():
+        kinds = [name.format(split) for name in chain.from_iterable(FOLDERS.values())]
+        for folder in chain.from_iterable(_subfolders(f, kinds) for f in _subfolders(root, names)):
+            found += list_images(folder)
+    return sorted(file for file in found if file.is_file())
 
 
 def load_sample(pair: Pair) -> Sample:
@@ -145,10 +199,10 @@ def read_splits(path: Path, root: Path) -> Splits:
 
 
 def _pair_files(
-    root: Path, split: str, people: dict[str, str], problems: list[str]
+    root: Path, split: str, people: dict[str, str], known: set[str], problems: list[str]
 ) -> list[Pair] | None:
-    """Pairs of one split by name; None if it has no folder and may be carved out."""
-    folders = [root / name for name in SPLIT_FOLDERS[split] if (root / name).is_dir()]
+    """Pairs of one split by name, plain names into ``known``; None if it may be carved out."""
+    folders = _subfolders(root, SPLIT_FOLDERS[split])
     if not folders and split == "validation":
         return None
     if len(folders) != 1:
@@ -156,11 +210,14 @@ def _pair_files(
         problems.append(f"{split} split: found {found}. Expected {SPLIT_FOLDERS[split][0]}/ only.")
         return []
     files = {kind: _files_of(folders[0], kind, split, problems) for kind in FILES}
+    if files["image"] is None:
+        return []  # said already, and of their masks nothing can be said
     if not files["image"]:
         problems.append(f"{folders[0]}: no photograph found. An empty split cannot be used.")
     by_stem = defaultdict(list)
     for image in files["image"]:
-        by_stem[image.stem].append(image)
+        by_stem[stem_of(image)].append(image)
+    known |= {plain_name(stem, EXTENSIONS) for stem in by_stem}
     pairs = []
     for stem, images in by_stem.items():
         if len(images) > 1:
@@ -168,28 +225,46 @@ def _pair_files(
             problems.append(f"{images[0].parent}: {names} share one name. Keep one of them.")
         parts = {kind: _companion(images[0], kind, files[kind], problems) for kind in SUFFIXES}
         if parts["vessels"]:
-            person = people.get(stem) or person_of(stem)
+            person = people.get(plain_name(stem, EXTENSIONS))
+            person = person or _patient(root, images[0], problems) or person_of(stem)
             pairs.append(Pair(split, stem, person, images[0], **parts))
     for kind, suffixes in SUFFIXES.items():
-        expected = {stem + suffix for stem in by_stem for suffix in suffixes}
-        problems += [
-            f"{orphan}: belongs to no photograph. Add the photograph or remove the file."
-            for orphan in files[kind] or []
-            if orphan.stem not in expected  # else used, or reported as one of several
-        ]
+        for file in files[kind] or []:
+            stems = {file.stem.removesuffix(s) for s in suffixes if file.stem.endswith(s)}
+            owners = sorted(stems & by_stem.keys())
+            if len(owners) != 1:
+                mend = "Rename one of them." if owners else "Add the photograph or remove the file."
+                owner = " and to ".join(owners) or "no photograph"
+                problems.append(f"{file}: belongs to {owner}. {mend}")
     return pairs
 
 
 def _files_of(folder: Path, kind: str, split: str, problems: list[str]) -> list[Path]:
     """Image files of one kind in the folder of a split; None if it has no such folder."""
     names = [name.format(split) for name in FOLDERS[kind]]
-    found = [folder / name for name in names if (folder / name).is_dir()]
+    found = _subfolders(folder, names)
     if len(found) == 1:
+        problems += [
+            f"{file}: is a link to nothing. Put the file itself there, or remove the link."
+            for file in list_unread(found[0])
+            if not file.exists()
+        ]
         return list_images(found[0])
     if found or kind in ("image", "vessels"):
-        what = "both " + " and ".join(names) if found else "neither " + " nor ".join(names)
-        problems.append(f"{folder}: holds {what}. Expected exactly one of these folders.")
-    return [] if kind == "image" else None
+        what = "both " + " and ".join(f.name for f in found)
+        what = what if found else "neither " + " nor ".join(names)
+        there = _some(sorted(f.name for f in folder.iterdir() if f.is_dir())) or "none"
+        problems.append(
+            f"{folder}: holds {what}. Expected exactly one of these folders, found {there}; "
+            f"rename the one that holds {FOLDERS[kind][0]}, and remove others."
+        )
+    return None
+
+
+def _subfolders(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The sub-folders of these names, in any case: Images is images."""
+    folders = sorted(f for f in folder.iterdir() if f.is_dir())
+    return [f for name in names for f in folders if f.name.casefold() == name]
 
 
 def _companion(
@@ -198,90 +273,147 @@ def _companion(
     """The file of ``kind`` that bears the photograph's name."""
     if files is None:
         return None
-    stems = {image.stem + suffix for suffix in SUFFIXES[kind]}
+    stems = {stem_of(image) + suffix for suffix in SUFFIXES[kind]}
     found = [f for f in files if f.stem in stems]
     if len(found) > 1:
         names = ", ".join(f.name for f in found)
         problems.append(f"{image}: has {len(found)} {kind} files ({names}). Keep one of them.")
     if not found and kind == "vessels":
-        expected = f"{image.stem}_mask.png"
+        expected = f"{stem_of(image)}_mask.png"
         problems.append(f"{image}: has no mask. Expected {expected} in the masks folder; add it.")
     if not found and kind == "fov":
         problems.append(f"{image}: has no FOV file though others have. Add it, or remove fov/.")
     return found[0] if found else None
 
 
-def check_pair(pair: Pair) -> tuple[list[str], str]:
-    """Problems inside the files of one pair, and a checksum of the photograph's pixels."""
-    problems, digest = [], ""
+def check_pair(pair: Pair) -> tuple[list[str], Look | None]:
+    """Problems inside the files of one pair, and a look at what they hold if there are none."""
+    problems, found = [], {}
     try:
         image = read_photograph(pair.image)
-        digest = hashlib.sha256(image.tobytes()).hexdigest()
     except ImageError as error:
-        return [str(error)], digest
+        return [str(error)], None
     for what in ("vessels", "fov", "second"):
         file = getattr(pair, what)
         if file is None:
             continue
         try:
-            found = read_binary(file, "fov" if what == "fov" else "vessels")
+            found[what] = read_binary(file, "fov" if what == "fov" else "vessels")
         except ImageError as error:
             problems.append(str(error))
             continue
-        if found.shape != image.shape[:2]:
-            (h, w), (height, width) = found.shape, image.shape[:2]
+        if found[what].shape != image.shape[:2]:
+            (h, w), (height, width) = found[what].shape, image.shape[:2]
+            turned = " (turned by its EXIF?)" * ((h, w) == (width, height))
             problems.append(
-                f"{file}: is {w}x{h} pixels, its photograph {pair.image.name} is {width}x{height}. "
-                "Expected the same size; export it again at the photograph's size."
+                f"{file}: is {w}x{h} pixels, its photograph {pair.image.name} is {width}x{height}"
+                f"{turned}. Expected the same size; export it again at the photograph's size."
             )
-    return problems, digest
+    if pair.fov is None:
+        try:
+            found["fov"] = find_fov(image)
+        except ValueError as error:
+            problems.append(f"{pair.image}: {error}")
+    if problems:
+        return problems, Look(digest(image))
+    look = look_closely(image, **found)
+    return [f"{getattr(pair, what) or pair.image}: {why}" for what, why in look.wrong], look
 
 
-def _twice(pairs: list[Pair], digests: Sequence[str]) -> list[str]:
+def _twice(seen: list[tuple[Pair, Look]], doubts: list[str]) -> list[str]:
     """Photographs that stand in the data twice, whatever their names."""
-    copies = defaultdict(list)
-    for pair, digest in zip(pairs, digests, strict=True):
-        if digest:
-            copies[digest].append(pair)
-    return [
-        f"{' and '.join(str(p.image) for p in same)}: the same photograph"
-        f"{', in ' + ' and '.join(sorted(splits)) if len(splits) > 1 else ''}. Keep one of them."
-        for same in copies.values()
-        if len(same) > 1 and (splits := {p.split for p in same})
-    ]
+    copies, problems = defaultdict(list), []
+    for pair, look in seen:
+        copies[look.digest].append(pair)
+    groups = [(same, "the same photograph") for same in copies.values() if len(same) > 1]
+    for places in same_eyes([look for _, look in seen]):
+        alike = "one photograph saved again, or its mirror image"
+        groups.append(([seen[place][0] for place in places], alike))
+    for same, what in groups:
+        splits = sorted({pair.split for pair in same})
+        where = f", in {' and '.join(splits)}" if len(splits) > 1 else ""
+        # What only looks the same may stay in one split.
+        (problems if where or what == "the same photograph" else doubts).append(
+            f"{' and '.join(str(p.image) for p in same)}: {what}{where}. Keep one of them."
+        )
+    return problems
 
 
-def _in_two_splits(pairs: list[Pair]) -> list[str]:
+def _misfits(seen: list[tuple[Pair, Look]], doubts: list[str]) -> list[str]:
+    """Splits most of whose vessels lie on none; doubts of single photographs go to ``doubts``."""
+    fits, problems = defaultdict(list), []
+    for pair, look in seen:
+        doubts += [f"{getattr(pair, what)}: {why}" for what, why in look.doubts]
+        fits[pair.split] += [] if look.fits is None else [look.fits]
+    for split, found in fits.items():
+        if (odd := found.count(False)) > len(found) / 2:
+            problems.append(f"{split} split: {odd} of {len(found)} drawings lie on no vessels:")
+            problems += [doubt for doubt in doubts if "does not lie" in doubt]
+    return problems
+
+
+def _unread(pairs: list[Pair]) -> list[str]:
+    """What lies beside the files of the pairs and is not read, a line for each folder."""
+    files = chain.from_iterable(pair[pair._fields.index("image") :] for pair in pairs)
+    lines = []
+    for folder in sorted({file.parent for file in files if file}):
+        below = {f for f in folder.iterdir() if f.is_dir() and f.name[0] not in ".@"}
+        if names := sorted(f.name for f in below | {*list_unread(folder)}):
+            lines.append(f"{folder}: {len(names)} not read: {_some(names)}.")
+    return lines
+
+
+def _in_two_splits(pairs: list[Pair], told: set[Pair]) -> list[str]:
     """People whose eyes stand in two splits, where names or people.csv say so."""
-    splits = defaultdict(set)
     # A bare number may mean another person in every split (FIVES counts so).
-    for pair in (pair for pair in pairs if pair.person != pair.name):
+    people = {pair.person for pair in told}
+    splits = defaultdict(set)
+    for pair in pairs:
         splits[pair.person].add(pair.split)
     return [
         f"person {person}: has photographs in {' and '.join(sorted(found))}, which would flatter "
         "the scores. Move them into one split, or say in people.csv that these are two people."
         for person, found in splits.items()
-        if len(found) > 1
+        if person in people and len(found) > 1
     ]
 
 
-def _read_people(root: Path, problems: list[str]) -> dict[str, str]:
-    """The optional people.csv as {name: person}."""
-    file = root / "people.csv"
-    if not file.exists():
-        return {}
-    with file.open(newline="", encoding="utf-8-sig") as lines:
-        rows = csv.DictReader(lines)
-        if not {"name", "person"} <= set(rows.fieldnames or []):
-            problems.append(f"{file}: has columns {rows.fieldnames}. Expected name,person.")
-            return {}
-        return {row["name"]: row["person"] for row in rows}
+def _patient(root: Path, image: Path, problems: list[str]) -> str:
+    """The pseudonym of a DICOM photograph's patient, by the data folder's own key, or ""."""
+    if not is_dicom(image):
+        return ""
+    try:
+        return pseudonym(open_dicom(image, pixels=False), patients_key(root))
+    except DicomError:  # reading the photograph will say why
+        return ""
+    except (RetinaError, OSError) as error:
+        problem = f"{error} It makes pseudonyms; mend it, or name all people in people.csv."
+        if problem not in problems:
+            problems.append(problem)
+        return ""
 
 
 def person_of(name: str) -> str:
-    """Whose eye a name tells of: ``Image_05L`` and ``Image_05R`` both give ``Image_05``."""
-    eye = EYE.match(name)
-    return eye.group(1) if eye else name
+    """Whose eye a name tells of: ``Image_05L`` and ``Image_05R`` both give ``Image_05``.
+
+    The eye is L, R, OD, OS, LE, RE, left or right (German too) anywhere in the name. What follows
+    it counts if no number stands before it (``OD_001``), dates and versions never do. UK Biobank's
+    names begin with the person. A name without an eye is a person of its own.
+    """
+    eyes = list(EYE.finditer(name))
+    if not eyes:
+        biobank = UK_BIOBANK.fullmatch(name)
+        return biobank.group(1) if biobank else name
+    parts = name[: eyes[-1].start()], name[eyes[-1].end() :]
+    before, after = (NOBODY.sub("", EYE.sub("", part)).strip(" _-.()") for part in parts)
+    if not re.search(r"\d", before):
+        before = "_".join(filter(None, (before, after)))
+    return before or name
+
+
+def _some(names: Sequence[str]) -> str:
+    """Names in a line, of many the first."""
+    return ", ".join(names[:6]) + (" ..." if len(names) > 6 else "")
 
 
 def _carve_validation(

@@ -90,16 +90,25 @@ class Results:
         path = run / "metrics.json"
         if not path.exists():
             raise RetinaError(f"{path} is missing. 04_evaluate writes it: run 04_evaluate.ipynb.")
-        found = read_json(path)
         try:
-            for key in ("threshold", "splits", "vessel_width", "intervals", "calibration_error"):
+            found = read_json(path)
+            for key in ("splits", "vessel_width", "intervals", "calibration_error"):
                 found[key] = _with_nan(found[key])
-            found["threshold"] = Threshold(**found["threshold"])
+            numbers = {key: _with_nan(found["threshold"][key]) for key in ("value", "best_test")}
+            found["threshold"] = Threshold(**found["threshold"] | numbers)
             found["splits"] = {k: SplitScores(**scores) for k, scores in found["splits"].items()}
+            for split in found["splits"].values():
+                for value in (*split.pooled.values(), *split.mean.values(), *split.sd.values()):
+                    math.isfinite(value)  # a TypeError if it is no number
+            if not isinstance(found["protocol"], dict) or not isinstance(found["network"], dict):
+                raise TypeError("protocol and network: expected names and values")
+            if not 0 <= found["threshold"].value <= 1:
+                raise ValueError("a threshold that is none")
             return cls(**found)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise RetinaError(
-                f"{path}: from another version of this code ({error}). Run 04_evaluate.ipynb again."
+                f"{path}: damaged, or from another version of this code ({error}). "
+                "Run 04_evaluate.ipynb again."
             ) from error
 
     def write(self, run: Path) -> None:
@@ -229,9 +238,11 @@ def describe_network(network: Network, weights: str, trained_on: str) -> dict:
 
 
 def _with_nan(value):
-    """``value`` of a JSON file with nan for null."""
+    """Numbers of a JSON file with nan for null."""
     if isinstance(value, dict):
         return {key: _with_nan(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_with_nan(item) for item in value]
+    if type(value) not in (int, float, type(None)):
+        raise TypeError(f"{value!r} is no number")
     return math.nan if value is None else value

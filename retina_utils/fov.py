@@ -11,6 +11,8 @@ from PIL import Image
 from scipy import ndimage
 from skimage.measure import CircleModel, ransac, regionprops
 
+from retina_utils.intake.checks import SMALLEST_SHARE, WHITE
+
 # An outline that no circle fits is nothing to warn of: the region itself is taken then.
 warnings.filterwarnings("ignore", category=UserWarning, module="skimage.measure.fit")
 
@@ -18,8 +20,6 @@ WORKING_SIZE = 512  # pixels of the longer side on which the disc is searched
 # The search runs at several brightness levels, as fractions of the way from the surround to the
 # bright retina: a low one keeps dim rims, a high one survives a noisy or hazy surround.
 CUTS = (0.06, 0.12, 0.2, 0.32)
-WHITE = 225  # of 255 in every channel
-SMALLEST_SHARE = 0.05  # a FOV covers at least this share of the photograph
 
 
 def find_fov(image: np.ndarray) -> np.ndarray:

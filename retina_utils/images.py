@@ -1,74 +1,139 @@
 """Image files <-> arrays: photographs, two-valued maps, probabilities.
 
-Reads PNG, JPEG, TIFF, BMP, GIF and PPM in 8 or 16 bits, RGB, RGBA, grey or palette, and gives
-back one of two things: a photograph ``(H, W, 3) uint8`` or a decision ``(H, W) bool``.
+Reads PNG, JPEG, TIFF, BMP, GIF, PPM, WebP and JPEG 2000 in 8 or 16 bits, RGB, RGBA, grey or
+palette, and gives back one of two things: a photograph ``(H, W, 3) uint8`` or a decision
+``(H, W) bool``. Whatever is wrong with a file, it ends in an ImageError that names it.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from retina_utils import RetinaError
+from retina_utils.intake.decode import (
+    ImageError,
+    eight_bits,
+    is_system,
+    named,
+    opaque_rgb,
+    open_image,
+    printable,
+    refuse_nan,
+)
+from retina_utils.intake.dicom import is_dicom, read_dicom
 from retina_utils.machine.files import atomic_path
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".pbm")
+EXTENSIONS += (".pnm", ".jfif", ".jpe", ".mpo", ".webp", ".jp2", ".j2k", ".jpx")
+EXTENSIONS += (".dcm",)  # and DICOM files of any name: intake/dicom.py
 
 # Vessels cover about a tenth of a photograph; a "vessel" share above this is an inverted file.
 LARGEST_VESSEL_SHARE = 0.5
-
-
-class ImageError(RetinaError):
-    """A file that is not the image it should be; the message says what to do."""
+# A circle of a ninth of the photograph's width: nothing to segment in less.
+SMALLEST_FOV_SHARE = 0.01
 
 
 def read_photograph(path: str | Path) -> np.ndarray:
     """A photograph as (H, W, 3) uint8, whatever its file format, bit depth and palette.
 
-    16-bit values are scaled by the full range (65535 becomes 255), transparent pixels become
-    black, grey becomes three equal channels, and a camera's EXIF rotation is applied. An
-    ImageError says if the file is missing, truncated, not an image, or holds several frames.
+    Transparent pixels become black, grey becomes three equal channels, and a camera's EXIF
+    rotation is applied. Of an MPO (a camera's stereo or preview file) the first picture counts.
+
+    More than 8 bits are scaled by the range the file uses, not by the one it could hold, since
+    cameras keep 8 to 14 bits in 16: the smallest of 255, 1023, 4095, 16383 and 65535 that holds
+    the largest value becomes 255 (floats up to 1: 1 does), and the log names the file and the
+    range unless it is the full one. So a 16-bit photograph that reaches 3,000 of 65,535 counts as
+    12 bits and comes out sixteen times as bright: taken at its word it would be black. Refused
+    as ambiguous are a largest value in the lower half of 10, 12 or 14 bits (a dark photograph, or
+    a smaller range and a little over?), and files in which fewer than one pixel in a thousand is
+    above a sixteenth of the range (a black photograph, or a few marks brighter than its range?).
+
+    An ImageError says if the file is missing, truncated, not an image, ambiguous, wholly
+    transparent, above 100 megapixels, has NaN or infinite values, or holds several frames.
     """
-    image = _open(path)
-    if image.mode.startswith(("I", "F")):
-        return np.repeat(_eight_bits(np.asarray(image), path)[..., None], 3, axis=-1)
-    return np.asarray(_opaque_rgb(image)).copy()
+    if is_dicom(path) or Path(path).suffix.lower() == ".dcm":
+        return read_dicom(path).image
+    with named(path):
+        image = open_image(path)
+        if image.mode.startswith(("I", "F")):
+            grey = eight_bits(np.asarray(image), image.info.get("transparency"), path)
+            return np.repeat(grey[..., None], 3, axis=-1)
+        if image.info["swapped"]:
+            upper, lower = np.asarray(image), np.asarray(open_image(path, lower=True))[..., :3]
+            rgb = np.left_shift(upper[..., :3], 8, dtype=np.uint16)
+            rgb |= lower
+            rgb = eight_bits(rgb, image.info.get("transparency"), path)
+            image = Image.fromarray(np.dstack([rgb, upper[..., 3:]]))
+        rgb = np.array(opaque_rgb(image, path))
+        if image.info.get("cut") and rgb.max() < 64:
+            raise ImageError(
+                f"{printable(path)}: its values reach {rgb.max()} of 255, as if 8 to 14 bits were "
+                "kept in 16. Expected values that use their range; save it with 8 bits."
+            )
+        return rgb
 
 
 def read_binary(path: str | Path, what: str = "vessels") -> np.ndarray:
     """A two-valued file as (H, W) bool, True for the brighter value.
 
-    Any two values will do: 0/1, 0/255, two palette colours, 16 bits. ``what`` is "vessels" or
-    "fov". An ImageError says if there is one value only, more than two clusters of values, or,
-    for vessels, if the bright part covers most of the image (an inverted file).
+    Any two values will do: 0/1, 0/255, two palette colours, 16 bits, and two that JPEG has
+    blurred. ``what`` is "vessels" or "fov". An ImageError says if there is one value only, a
+    third value or colour (an "ignore" label, whatever its spacing), NaN or infinity, if vessels
+    cover most of the image (an inverted file), or a field of view next to nothing of it.
     """
-    image = _open(path)
-    grey = image if image.mode.startswith(("I", "F")) else _opaque_rgb(image).convert("L")
-    values = np.asarray(grey).astype(np.float64)
-    low, high = values.min(), values.max()
+    name = printable(path)
+    with named(path):
+        image = open_image(path)
+        colours = ()
+        if not image.mode.startswith(("I", "F")):
+            if image.mode not in ("1", "L") or "transparency" in image.info:
+                image = opaque_rgb(image, path)
+            colours = image.getcolors(3) or ()
+        values = np.asarray(image if image.mode.startswith(("I", "F")) else image.convert("L"))
+        refuse_nan(values, path)
+        found, counts = np.unique(values, return_counts=True)
+    low, high = float(found[0]), float(found[-1])
     if low == high:
-        if what == "fov" and high > 0:
+        if what == "fov" and high > 0 and len(colours) < 2:
             return np.ones(values.shape, bool)
         raise ImageError(
-            f"{path}: every pixel is {low:g}, so it marks no {what}. "
+            f"{name}: every pixel is {low:g}, so it marks no {what}. "
             "Expected two values; replace the file or leave its photograph out."
         )
-    bright = values > (low + high) / 2
     # Compression may blur a value a little; a third value is another matter.
-    between = np.minimum(values - low, high - values) > 0.15 * (high - low)
-    if between.sum() > 0.02 * bright.sum():
-        found = np.unique(values[between])
+    between = np.minimum(found - low, high - found) > 0.15 * (high - low)
+    bright = found > (low + high) / 2
+    clean = image.info["format"] not in ("JPEG", "MPO", "WEBP", "JPEG2000")
+    third = None
+    if clean and max(len(found), len(colours)) == 3:
+        third = found[1]
+    elif counts[between].sum() > 0.02 * counts[bright].sum():
+        third = found[between][between.sum() // 2]
+    elif len(found) > 2:
+        apart = 0 if clean and len(found) <= 16 else 0.08 * (high - low)
+        modes = [float(found[part][counts[part].argmax()]) for part in (~bright, bright)]
+        labels = (float(label) for label in _labels(values, found, counts))
+        third = next((v for v in labels if min(abs(v - mode) for mode in modes) > apart), None)
+    if third is not None:
         raise ImageError(
-            f"{path}: more than two clusters of values: {between.mean():.1%} of the pixels lie "
-            f"between {low:g} and {high:g} (such as {found[len(found) // 2]:g}). Expected two "
-            f"values for {what}. Merge labels, or threshold a blurred file, and save it as PNG."
+            f"{name}: more than two clusters of values or colours: {low:g}, {high:g} and others "
+            f'(such as {third:g}). Expected two values for {what}. Merge labels (an "ignore" '
+            "label too), or threshold a blurred file, and save it as PNG."
         )
-    if what == "vessels" and bright.mean() > LARGEST_VESSEL_SHARE:
+    decision = values >= found[bright][0]
+    share = decision.mean()
+    if what == "vessels" and share > LARGEST_VESSEL_SHARE:
         raise ImageError(
-            f"{path}: vessels cover {bright.mean():.0%} of the image, so the file looks inverted. "
+            f"{name}: vessels cover {share:.0%} of the image, so the file looks inverted. "
             "Expected bright vessels on a dark ground; invert it."
         )
-    return bright
+    if what == "fov" and share < SMALLEST_FOV_SHARE:
+        raise ImageError(
+            f"{name}: the field of view covers {decision.sum()} pixels, {share:.2%}. Expected "
+            f"at least {SMALLEST_FOV_SHARE:.0%}; replace the file or leave it out."
+        )
+    return decision
 
 
 def write_png(path: str | Path, array: np.ndarray) -> None:
@@ -96,58 +161,53 @@ def write_probability(path: str | Path, probability: np.ndarray) -> None:
 
 
 def read_probability(path: str | Path) -> np.ndarray:
-    """A probability map written by :func:`write_probability`: (H, W) float32 in [0, 1]."""
-    return np.asarray(_open(path)).astype(np.float32) / 65535
+    """A probability map written by :func:`write_probability`: (H, W) float32 in [0, 1].
+
+    An ImageError says if the file is damaged or was saved again with other than 16 bits.
+    """
+    with named(path):
+        image = open_image(path)
+        if not image.mode.startswith("I"):
+            raise ImageError(
+                f"{printable(path)}: a probability map in mode {image.mode}. Expected 16-bit grey "
+                "as it was written; make it again."
+            )
+        return np.asarray(image).astype(np.float32) / 65535
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files of a folder by name; hidden files and other endings are left out."""
-    files = (f for f in folder.iterdir() if not f.name.startswith(".") and f.is_file())
-    return sorted(f for f in files if f.suffix.lower() in EXTENSIONS)
+    """The image files of a folder by name; a system's files and other endings are left out."""
+    files = (f for f in folder.iterdir() if not is_system(f.name) and f.is_file())
+    return sorted(f for f in files if f.suffix.lower() in EXTENSIONS or _is_unnamed_dicom(f))
 
 
-def _open(path: str | Path) -> Image.Image:
-    """The decoded file, rotated as its EXIF says, or an ImageError."""
-    try:
-        with Image.open(path) as image:
-            frames = getattr(image, "n_frames", 1)
-            if frames > 1:
-                raise ImageError(f"{path}: holds {frames} frames, expected one; save one as PNG.")
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except FileNotFoundError:
-        raise ImageError(f"{path}: no such file.") from None
-    except ImageError:
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageError(
-            f"{path}: cannot be read as an image ({_reason(error)}). Expected a complete "
-            f"{', '.join(e[1:].upper() for e in EXTENSIONS[:7])} or PPM file; get the file again."
-        ) from error
+def stem_of(path: Path) -> str:
+    """A file's name without its ending, which a number such as 1.2.840.113619.5 has not."""
+    return path.name if re.fullmatch(r"\.\d+", path.suffix) else path.stem
 
 
-def _reason(error: Exception) -> str:
-    """The decoder's words without the path, which the message names already."""
-    text = str(error)
-    return "not an image" if "cannot identify" in text else text.rstrip(".")
+def _is_unnamed_dicom(file: Path) -> bool:
+    """Cameras and archives name a file IM0001, or by its number, 1.2.840.113619.5."""
+    unnamed = re.fullmatch(r"|\.\d+", file.suffix) and file.name != "DICOMDIR"  # a disc's contents
+    return bool(unnamed) and is_dicom(file)
 
 
-def _opaque_rgb(image: Image.Image) -> Image.Image:
-    """RGB, with transparent pixels turned black: outside the field of view is black too."""
-    if "A" in image.getbands() or "transparency" in image.info:
-        image = image.convert("RGBA")
-        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        image = Image.alpha_composite(black, image)
-    return image.convert("RGB")
+def list_unread(folder: Path) -> list[Path]:
+    """What :func:`list_images` leaves out of a folder and a person may miss: files of other
+    endings (DICOM, documents), dangling links, linked sub-folders; no system's files."""
+    others = set(folder.iterdir()) - set(list_images(folder))
+    others = (f for f in others if not is_system(f.name))
+    return sorted(f for f in others if f.is_symlink() or not f.is_dir())
 
 
-def _eight_bits(values: np.ndarray, path: str | Path) -> np.ndarray:
-    """Grey values of more than eight bits as uint8."""
-    if np.issubdtype(values.dtype, np.floating) and values.max() <= 1:
-        values = values * 65535  # a float TIFF in [0, 1]
-    if values.min() < 0 or values.max() > 65535 or not np.isfinite(values).all():
-        raise ImageError(
-            f"{path}: grey values run from {values.min():g} to {values.max():g}. "
-            "Expected 8 or 16 bits (0 to 65535); convert the file."
-        )
-    return np.rint(values / 257).astype(np.uint8)
+def _labels(values: np.ndarray, found: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Those of the values ``found`` that were drawn, in rising order.
+
+    Drawn values fill areas of one and the same value; of those that JPEG adds around edges
+    (quality 50 to 100, real vessels) less than a fifth have three equal neighbours.
+    """
+    core = values[1:, 1:]
+    flat = (core == values[:-1, 1:]) & (core == values[1:, :-1]) & (core == values[:-1, :-1])
+    drawn, blocks = np.unique(core[flat], return_counts=True)
+    share = blocks / counts[np.searchsorted(found, drawn)]
+    return drawn[(share > 0.25) & (blocks > values.size / 2000)]

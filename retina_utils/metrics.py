@@ -122,7 +122,7 @@ def best_threshold(
         raise ValueError("no vessel inside the FOV of any photograph: no threshold is best")
     if weigh not in ("pixels", "photographs"):
         raise ValueError(f"weigh: unknown {weigh!r}; choose pixels or photographs")
-    if by not in (known := [key for key in SCORES if key not in ("auc", "ap")]):
+    if by not in (known := scores(dict.fromkeys(COUNTS, 0))):
         raise ValueError(f"by: unknown score {by!r}; choose one of {', '.join(known)}")
     counted = [pool(histograms)] if weigh == "pixels" else histograms
     score = np.mean([curves(histogram)[by] for histogram in counted], axis=0)

@@ -3,6 +3,7 @@
 ``03_train`` owns the loop: each function here does one step of it and gives back numbers.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +16,12 @@ from torch.utils.data import DataLoader
 
 from retina_utils import RetinaError, metrics
 from retina_utils.augment import make_augment
-from retina_utils.checkpoint import Network, save_network
+from retina_utils.checkpoint import Network, load_saved, save_network
 from retina_utils.data import Pair
 from retina_utils.losses import make_loss
 from retina_utils.machine.compute import autocast, explain_memory, progress, seed_everything
 from retina_utils.machine.files import atomic_path
+from retina_utils.machine.runs import check_values
 from retina_utils.models import build_model, network_of
 from retina_utils.patches import Preparation, RetinaDataset, make_loader
 
@@ -83,8 +85,9 @@ def assemble(recipe: dict, pairs: Sequence[Pair], device: torch.device) -> Train
     """Everything one training needs, from the parameters of 01, 02 and 03 by name.
 
     The same recipe, photographs and device give the same weights, whoever calls: 03 and the
-    benchmark do.
+    benchmark do. Values that no training takes are refused by name.
     """
+    check_values(recipe)
     seed_everything(recipe["seed"], recipe["threads"])
     preparation = Preparation.of(recipe)
     dataset = RetinaDataset(
@@ -321,19 +324,32 @@ def save_state(path: Path, training: Training, data: dict) -> None:
 
 
 def resume_state(path: Path, training: Training, data: dict) -> int:
-    """Put a saved state back; gives its number of epochs, 0 if there is none of this recipe."""
+    """Put a saved state back; gives its number of epochs, 0 if there is none of this recipe.
+
+    One that is damaged or of another version is said, and leaves the training as it was.
+    """
     if not path.exists():
         return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if state.get("made_for") != _made_for(training, data):
-        return 0
+    before = {name: copy.deepcopy(part.state_dict()) for name, part in _parts(training).items()}
+    before |= {"history": [], "random": _random_states()}
+    try:
+        state = load_saved(path)
+        if state["made_for"] == _made_for(training, data):
+            _put_back(training, state)
+    except Exception as error:  # torch and pickle raise a dozen kinds
+        reason = str(error).partition("\n")[0]
+        print(f"{path}: cannot be gone on from ({type(error).__name__}: {reason}); starting anew.")
+        _put_back(training, before)
+    return len(training.history)
+
+
+def _put_back(training: Training, state: dict) -> None:
     for name, part in _parts(training).items():
         part.load_state_dict(state[name])
     training.history[:] = state["history"]
     torch.set_rng_state(state["random"][0])
     if torch.cuda.is_available() and len(state["random"]) > 1:
         torch.cuda.set_rng_state_all(state["random"][1:])
-    return len(training.history)
 
 
 def _made_for(training: Training, data: dict) -> dict:

@@ -1,10 +1,13 @@
 """Opening downloads: what is found, and what no archive may do."""
 
+import bz2
 import gzip
 import io
+import lzma
 import os
 import stat
 import tarfile
+import tracemalloc
 import zipfile
 from collections import namedtuple
 
@@ -162,3 +165,129 @@ def test_an_archive_larger_than_the_free_disk_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(archives.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(RetinaError, match=r"unpacked it takes .* Set TMPDIR"):
         contents(write_zip(tmp_path / "x.zip"))
+
+
+@pytest.mark.parametrize("name", ["x.tgz", "x.tar.gz"])
+def test_a_wrong_checksum_at_the_very_end_is_seen_before_anything_is_unpacked(tmp_path, name):
+    archive = write_tar(tmp_path / name)
+    data = bytearray(archive.read_bytes())
+    data[-5] ^= 1  # of the checksum, which nothing in the archive needs
+    archive.write_bytes(data)
+    with pytest.raises(RetinaError, match=f"{name}: not a complete tar file .*CRC"):
+        contents(archive)
+    archive.write_bytes(data[:-8])
+    with pytest.raises(RetinaError, match=f"{name}: not a complete tar file"):
+        contents(archive)
+
+
+@pytest.mark.parametrize(("ending", "pack"), [("tar.bz2", bz2.compress), ("tar.xz", lzma.compress)])
+def test_other_compressed_tar_files_are_read_to_their_end_too(tmp_path, ending, pack):
+    packed = pack(write_tar(tmp_path / "y.tar").read_bytes())
+    archive = tmp_path / f"x.{ending}"
+    archive.write_bytes(packed)
+    assert contents(archive) == {f"x/{inner}": content for inner, content in FILES.items()}
+    archive.write_bytes(packed[:-1])
+    with pytest.raises(RetinaError, match="not a complete tar file"):
+        contents(archive)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tgz"])
+@pytest.mark.parametrize("second", ["b/one.txt", "./b/one.txt", "b//one.txt"])
+def test_a_file_that_is_there_twice_is_refused_by_name(tmp_path, name, second):
+    members = [("b/one.txt", b"first"), (second, b"second"), ("c.txt", b"")]
+    if name == "x.zip":
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for member, content in members:
+                archive.writestr(member, content)
+    else:
+        with tarfile.open(tmp_path / name, "w:gz" if name == "x.tgz" else "w") as archive:
+            for member, content in members:
+                entry = tarfile.TarInfo(member)
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+    with pytest.raises(RetinaError, match=r"\n.*'b/one.txt' is there twice"):
+        contents(tmp_path / name)
+
+
+def test_a_folder_may_be_told_twice(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        for _ in range(2):
+            folder = tarfile.TarInfo("b")
+            folder.type = tarfile.DIRTYPE
+            archive.addfile(folder)
+    assert contents(tmp_path / "x.tar") == {}
+
+
+def bomb(folder, name, size):
+    """Zeros that pack a thousandfold."""
+    path, zeros = folder / name, bytes(size)
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a.png", zeros)
+        return path
+    if name.endswith("tar.gz"):
+        return write_tar(path, {"a.png": zeros})
+    path.write_bytes(gzip.compress(zeros))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar.gz", "a.png.gz"])
+def test_an_archive_that_expands_beyond_all_photographs_is_refused(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(archives, "ALWAYS", 10**6)
+    source = bomb(tmp_path, name, 3 * 10**6)
+    with pytest.raises(RetinaError, match=rf"{name}: unpacked it takes .*200 times the archive"):
+        contents(source)
+    monkeypatch.setattr(archives, "ALWAYS", 10**7)
+    assert contents(source)
+    monkeypatch.setattr(archives, "LARGEST", 2 * 10**6)
+    with pytest.raises(RetinaError, match=f"{name}: unpacked it takes"):
+        contents(source)
+
+
+def test_too_many_files_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MOST", 2)
+    with pytest.raises(RetinaError, match=r"x\.zip: holds 3 files, expected 2 at most"):
+        contents(write_zip(tmp_path / "x.zip"))
+
+
+def test_a_header_of_gigabytes_does_not_fill_the_memory(tmp_path):
+    path = tmp_path / "x.tar"
+    header = tarfile.TarInfo("long")
+    header.type, header.size = tarfile.XHDTYPE, 2 * 10**8
+    with path.open("wb") as file:
+        file.write(header.tobuf(tarfile.USTAR_FORMAT))
+        file.truncate(3 * 10**8)
+    tracemalloc.start()
+    with pytest.raises(RetinaError, match=r"x\.tar: not a complete tar file .*header of 200 MB"):
+        contents(path)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 5 * 10**7
+
+
+def test_a_sparse_member_is_refused(tmp_path):
+    path = write_tar(tmp_path / "x.tar", {"hole": b""}, {"hole": (tarfile.GNUTYPE_SPARSE, "")})
+    with pytest.raises(RetinaError, match="'hole' is a link or a device"):
+        contents(path)
+
+
+def test_backslashes_in_a_zip_file_are_folders(tmp_path):
+    path = write_zip(tmp_path / "x.zip", {"train\\Original\\1_A.png": b"x", "train\\": b""})
+    assert contents(path) == {"x/train/Original/1_A.png": b"x"}
+
+
+@pytest.mark.parametrize(
+    ("coding", "name"),
+    [
+        ("utf-8", "眼底图像/a.png"),
+        ("gbk", "誠信/a.png"),  # the second byte of its first character is a backslash
+        ("cp437", "Santé/a.png"),
+    ],
+)
+def test_names_of_old_zip_programs_are_read_in_their_coding(tmp_path, coding, name):
+    raw = name.encode(coding)
+    stand_in = "n" * len(raw)
+    path = write_zip(tmp_path / "x.zip", {stand_in: b"x"})
+    path.write_bytes(path.read_bytes().replace(stand_in.encode(), raw))
+    assert contents(path) == {f"x/{name}": b"x"}

@@ -577,3 +577,62 @@ def test_the_command_line_prints_the_split_or_one_clear_message(tmp_path, capsys
     assert "test         6 photographs, people 01, 02" in printed and "command line" in printed
     assert main(["import-data", "hrf", download, "--out", out]) == 2
     assert re.match(r"import-data: .*exists already", capsys.readouterr().err)
+
+
+def renamed(folder, change):
+    """Every file of a folder under a changed path."""
+    for file in sorted(f for f in folder.rglob("*") if f.is_file()):
+        target = folder / change(file.relative_to(folder).as_posix())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file.rename(target)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("dataset", "change"),
+    [
+        ("chase_db1", lambda name: name.replace(".jpg", ".JPG")),
+        ("chase_db1", lambda name: name.replace("1stHO", "1stho").replace(".jpg", ".Jpg")),
+        ("drive", lambda name: name.replace(".tif", ".TIF").replace("1st_manual", "1st manual")),
+        ("fives", lambda name: name.replace("Ground truth", "Ground Truth")),
+        ("fives", lambda name: name.replace("Ground truth", "ground_truth")),
+        ("fives", lambda name: name.replace("Ground truth", "GroundTruth ")),
+        ("hrf", lambda name: name.replace(".tif", ".TIF").replace(".JPG", ".jpg")),
+        ("stare", lambda name: name.upper().replace("STARE-IMAGES/IM", "stare-images/im")),
+    ],
+)
+def test_case_and_spaces_of_a_copys_names_do_not_matter(tmp_path, dataset, change):
+    import_data(dataset, PART[dataset](tmp_path / "one"), tmp_path / "a")
+    import_data(dataset, renamed(PART[dataset](tmp_path / "two"), change), tmp_path / "b")
+    assert everyone(tmp_path / "a") == everyone(tmp_path / "b")
+    a, b = everything(tmp_path / "a"), everything(tmp_path / "b")
+    masks = [name for name in a if "/masks/" in name]
+    assert len(masks) >= 5 and all(a[name] == b[name] for name in masks)
+
+
+def test_a_wrong_annotation_is_known_in_capitals_as_well(tmp_path):
+    make_fives(tmp_path / "d", ("1_A", "2_D", "3_G", "174_d"), ["1_A"])
+    summary = import_data("fives", tmp_path / "d", tmp_path / "out")
+    assert "Left out, 1 photograph known to have a wrong annotation: train_174_d." in summary
+
+
+def test_two_photographs_or_annotations_that_differ_in_case_alone_are_refused(tmp_path):
+    download = make_chase(tmp_path / "d", range(1, 6))
+    draw(download / "Image_01L.JPG", 9)
+    draw(download / "Image_02L_1stho.png", 9)
+    (download / "Image_02L_1stHO.png").rename(download / "Image_02L_1STHO.png")
+    with pytest.raises(RetinaError, match=r"(?s)2 problem.*") as caught:
+        import_data("chase_db1", download, tmp_path / "out")
+    assert "Image_01L.jpg: another photograph is called Image_01L, too" in str(caught.value)
+    assert "Image_02L_1STHO.png and Image_02L_1stho.png: expected one" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_tar_file_leaves_nothing_behind(tmp_path):
+    archive = tarred(make_chase(tmp_path / "d", range(1, 6)), ".tar.gz")
+    content = bytearray(archive.read_bytes())
+    content[-6] ^= 1
+    archive.write_bytes(content)
+    with pytest.raises(RetinaError, match=r"d\.tar\.gz: not a complete tar file"):
+        import_data("chase_db1", archive, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

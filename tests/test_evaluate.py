@@ -1,5 +1,8 @@
 """What is counted of a run's maps, and what is recorded of its network."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +10,7 @@ from fake_run import write_fake_run
 
 from retina_utils import RetinaError, data, evaluate, metrics, models
 from retina_utils.checkpoint import Network
+from retina_utils.machine import files
 from retina_utils.patches import Preparation
 
 
@@ -85,3 +89,37 @@ def test_few_photographs_have_fewer_extremes(run, n, places):
     assert [row.dice for row in ranked] == sorted((row.dice for row in ranked), reverse=True)
     expected = {name: ranked[place].pair for name, place in places.items()}
     assert list(measured.extremes(0.5).items()) == list(expected.items())
+
+
+def odd(change):
+    def spoil(path):
+        content = files.read_json(path)
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:300]),
+        lambda path: path.write_bytes(b"\xff\xfe"),
+        lambda path: path.write_text("[]"),
+        lambda path: path.write_text("[" * 100_000),
+        odd(lambda c: c.pop("splits")),
+        odd(lambda c: c.update(network=None)),
+        odd(lambda c: c.update(splits=[])),
+        odd(lambda c: c["threshold"].update(value="0.5")),
+        odd(lambda c: c["threshold"].update(value=None)),
+        odd(lambda c: c["threshold"].update(value=7)),
+        odd(lambda c: c["splits"]["test"]["pooled"].update(dice="0.8")),
+        odd(lambda c: c["splits"]["test"].update(pooled=0.8)),
+    ],
+)
+def test_results_that_cannot_be_read_are_named(run, spoil):
+    folder = shutil.copytree(run, run.with_name("spoilt"), dirs_exist_ok=True)
+    spoil(folder / "metrics.json")
+    with pytest.raises(RetinaError, match=r"metrics\.json: damaged.*Run 04_evaluate\.ipynb again"):
+        evaluate.Results.read(folder)

@@ -238,3 +238,11 @@ def test_losses_pull_as_steeply_as_their_derivative():
     fig = figures.plot_losses(logit, {"cross-entropy": np.log1p(np.exp(-logit))})
     pull = fig.axes[1].lines[0].get_ydata()
     assert np.allclose(pull[1:-1], 1 / (1 + np.exp(logit[1:-1])), atol=1e-4)
+
+
+def test_a_name_with_dollars_is_drawn_as_it_is(sample):
+    fig = figures.plot_photograph(sample.image, sample.vessels, sample.fov, "a$^$b")
+    figures.encode(fig)
+    fig = figures.plot_gallery([sample.image], ["a$^$b"], 1)
+    figures.encode(fig)
+    assert fig.axes[0].get_title(loc="left") == "a$^$b" or fig.axes[0].get_title() == "a$^$b"

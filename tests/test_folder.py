@@ -3,7 +3,12 @@
 import csv
 import errno
 import json
+import os
+import re
 import shutil
+import struct
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -341,3 +346,173 @@ def test_the_threshold_of_a_run_is_found_beside_its_weights(weights, tmp_path):
     assert command.find_threshold(without, weights)[0] == 0.5
     write("def", "the weights' own training")  # of other weights, which the run was given
     assert command.find_threshold(without, inside)[0] == 0.5
+
+
+def predict(folder, out, weights, *options):
+    return main(["predict", str(folder), "--out", str(out), "--weights", str(weights), *options])
+
+
+def test_two_calls_at_once_keep_out_of_one_folder_and_a_crash_lets_go(
+    folder, weights, tmp_path, capsys
+):
+    out = tmp_path / "maps"
+    other = (
+        "import sys, time; from retina_utils.machine.files import lock_folder\n"
+        "with lock_folder(sys.argv[1]): print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", other, out], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        assert predict(folder / "good.png", out, weights) == 2
+        assert "another command is writing into it" in capsys.readouterr().err
+        assert not (out / "predict.json").exists()
+        process.kill()
+    assert predict(folder / "good.png", out, weights) == 0
+
+
+def test_maps_of_another_folder_are_not_overwritten(folder, weights, tmp_path, capsys):
+    out, other = tmp_path / "maps", tmp_path / "other"
+    other.mkdir()
+    Image.open(folder / "good.png").rotate(90).save(other / "good.png")
+    assert predict(folder / "good.png", out, weights) == 0
+    before = (out / "good_vessels.png").read_bytes()
+    assert predict(other, out, weights) == 2
+    assert "holds the maps of another folder" in capsys.readouterr().err
+    assert (out / "good_vessels.png").read_bytes() == before
+    (tmp_path / "link").symlink_to(folder)
+    assert predict(tmp_path / "link" / "good.png", out, weights) == 0
+    (out / "predict.json").write_text("{")
+    assert predict(folder / "good.png", out, weights) == 2
+    assert "damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "encoding"),
+    [(";", "utf-8-sig"), (",", "utf-8-sig"), ("\t", "utf-16"), (";", "cp1252")],
+)
+def test_a_summary_saved_by_a_spreadsheet_is_read(
+    folder, weights, tmp_path, asked, delimiter, encoding
+):
+    out = tmp_path / "maps"
+    command.predict_folder(folder, out, weights=weights)
+    before, (head, *rows) = rows_of(out), csv.reader((out / "summary.csv").open(encoding="utf-8"))
+    if delimiter == ";":
+        at = [head.index(key) for key in ("fov_share", "vessel_share", "threshold", "seconds")]
+        rows = [[c.replace(".", ",") if k in at else c for k, c in enumerate(r)] for r in rows]
+    with (out / "summary.csv").open("w", encoding=encoding, newline="") as file:
+        csv.writer(file, delimiter=delimiter).writerows([head, *rows])
+    asked.clear()
+    command.predict_folder(folder / "good.png", out, weights=weights)
+    assert not asked and rows_of(out) == before  # of those that failed, too
+    assert not list(out.glob("summary.*-*"))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: text.replace(",done,", ",DONE!,", 1),
+        lambda text: text.replace("fingerprint", "f"),
+        lambda text: text.replace(",0.5,", ",5. Jan,", 1),
+        lambda text: text + text.splitlines()[1] + "\n",
+        lambda text: text.splitlines()[0] + "\n" + '"good.png,done,a; b"\n',
+        lambda text: text + "x" * 200_000 + "\n",
+    ],
+)
+def test_a_summary_that_cannot_be_read_is_set_aside(
+    folder, weights, tmp_path, asked, capsys, spoil
+):
+    out = tmp_path / "maps"
+    predict(folder / "good.png", out, weights)
+    spoilt = spoil((out / "summary.csv").read_text(encoding="utf-8"))
+    for n in (1, 2):
+        (out / "summary.csv").write_text(spoilt, encoding="utf-8")
+        asked.clear()
+        assert predict(folder / "good.png", out, weights) == 0
+        assert f"it is now summary.unread-{n}.csv" in capsys.readouterr().err
+        assert (out / f"summary.unread-{n}.csv").read_text(encoding="utf-8") == spoilt
+        assert asked == ["good.png"] and set(rows_of(out)) == {"good.png"}
+
+
+def test_lines_that_are_left_out_are_told(folder, weights, tmp_path, capsys):
+    out = tmp_path / "maps"
+    predict(folder, out, weights)
+    for file in (*out.glob("grey_*"), folder / "grey.png", folder / "cut.png"):
+        file.unlink()
+    capsys.readouterr()
+    predict(folder / "good.png", out, weights)
+    assert "2 lines of summary.csv left out" in capsys.readouterr().out
+    assert {"good.png", "black.png"} <= set(rows_of(out)) and "cut.png" not in rows_of(out)
+
+
+@pytest.mark.parametrize("error", [struct.error("short"), TypeError(), KeyError("x"), IndexError()])
+def test_whatever_one_photograph_raises_is_its_own_failure(
+    folder, weights, tmp_path, monkeypatch, capsys, error
+):
+    real = command.find_fov
+
+    def raising(image):
+        if image.shape[:2] == (40, 40):
+            raise error
+        return real(image)
+
+    monkeypatch.setattr(command, "find_fov", raising)
+    assert predict(folder, tmp_path / "maps", weights) == 1
+    said = capsys.readouterr()
+    assert "3 done, 3 failed" in said.out and type(error).__name__ in said.err
+    assert type(error).__name__ in rows_of(tmp_path / "maps")["tiny.png"]["message"]
+
+
+def test_names_that_no_table_holds_or_no_disk_takes_cost_one_photograph(
+    folder, weights, tmp_path, capsys
+):
+    good, out = (folder / "good.png").read_bytes(), tmp_path / "maps"
+    source = tmp_path / "names"
+    source.mkdir()
+    fits, long = "n" * 232 + ".png", "m" * 245 + ".png"
+    for name in (fits, long, "caf\udce9.png", "a\x1b[2J\r.png", "b\nc.png", "o.png"):
+        (source / name).write_bytes(good)
+    clear = np.zeros((90, 90, 4), np.uint8)
+    Image.fromarray(clear).save(source / "clear.png")
+    assert predict(source, out, weights) == 1
+    said, rows = capsys.readouterr(), rows_of(out)
+    assert "4 done, 3 failed" in said.out and "\x1b" not in (said.out + said.err).replace(
+        "\x1b[A", ""
+    )
+    assert rows[fits]["status"] == "done" and "too long" in rows[long]["message"]
+    assert "is no UTF-8" in rows["caf\\udce9.png"]["message"]
+    assert "transparent" in rows["clear.png"]["message"]
+    assert rows["a\x1b[2J\r.png"]["status"] == rows["b\nc.png"]["status"] == "done"
+    assert str(tmp_path) not in (out / "summary.csv").read_text(encoding="utf-8")
+    assert predict(source, out, weights) == 1 and "4 were done before" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_console_that_lacks_letters_gets_escapes(folder, weights, tmp_path, encoding):
+    source = tmp_path / "names"
+    source.mkdir()
+    shutil.copyfile(folder / "cut.png", source / "眼睛.png")
+    Image.open(folder / "good.png").save(source / "ok ☺.png")
+    arguments = ["predict", source, "--out", tmp_path / "眼", "--weights", weights]
+    environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "retina_utils.commands", *arguments],
+        env=environment, capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == 1 and b"Traceback" not in done.stderr
+    assert b"\\u773c\\u775b.png: failed" in done.stderr and b"are in" in done.stdout
+
+
+def test_the_record_tells_no_place_and_no_name_of_a_user(folder, weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    out, record = tmp_path / "maps", tmp_path / "maps" / "predict.json"
+    predict(folder / "good.png", out, weights)
+    told = json.loads(record.read_text(encoding="utf-8"))
+    assert told["weights"] == weights.name and len(told["weights_sha256"]) == 64
+    assert "predict .../good.png --out .../maps" in told["command"]
+    assert not re.search(r"(?<!\.\.\.)/\w", told["command"])
+    assert "RETINA_COMMAND" not in os.environ
+    made = f'make predict IMAGES="{folder}" OUT="{out}" ARGS="--fov {tmp_path}/x\x1b"'
+    monkeypatch.setenv("RETINA_COMMAND", made)
+    predict(folder / "good.png", out, weights)
+    told = record.read_text(encoding="utf-8")
+    assert str(tmp_path) not in told and "\x1b" not in json.loads(told)["command"]
+    assert os.environ["RETINA_COMMAND"] == made

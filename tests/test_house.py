@@ -8,10 +8,11 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "retina_utils"
-ROOMS = ("machine", "measures", "datasets", "show", "commands")
+ROOMS = ("machine", "intake", "measures", "datasets", "show", "commands")
 # What the files of a room may not import; the lesson is the package's top level.
 FORBIDDEN = {
-    "machine": ("lesson", "measures", "datasets", "show", "commands"),
+    "machine": ("lesson", "intake", "measures", "datasets", "show", "commands"),
+    "intake": ("lesson", "measures", "datasets", "show", "commands"),
     "lesson": ("measures", "datasets", "show", "commands"),
     "measures": ("datasets", "show", "commands"),
     "datasets": ("measures", "show", "commands"),

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import nbformat
 import pytest
+import torch
 from conftest import ROOT
 from IPython.core.inputtransformer2 import TransformerManager
 
@@ -171,3 +172,28 @@ def test_links_lead_somewhere(name):
         if cell.cell_type == "markdown":
             for target in re.findall(r"\]\(((?!http)[^)]+)\)", cell.source):
                 assert (ROOT / "notebooks" / target).exists(), target
+
+
+def test_a_training_is_kept_until_it_is_recorded_and_belongs_to_its_photographs():
+    source = "\n".join(cell.source for cell in code_cells("03_train"))
+    assert source.index("runs.record(") < source.index("state.unlink(")
+    assert "runs.checksum(splits.train + splits.validation)" in source
+    assert "resume_state(state, training, trained_on)" in source
+    assert "save_state(state, training, trained_on)" in source
+
+
+def test_a_pixel_that_depends_on_none_is_said_not_stumbled_over(capsys):
+    cells = [cell.source for cell in code_cells("02_model")]
+    first = next(i for i, source in enumerate(cells) if "one pixel depends on" in source)
+    dead = torch.nn.Conv2d(1, 1, 3, padding=1)
+    torch.nn.init.zeros_(dead.weight)
+    names = {
+        "torch": torch,
+        "model": dead,
+        "size": 96,
+        "batch": {"image": torch.rand(2, 1, 96, 96)},
+    }
+    exec(cells[first], names)
+    assert "one pixel depends on 0 x 0 pixels" in capsys.readouterr().out
+    exec("\n".join(cells[first + 1].splitlines()[:2]), names)
+    assert names["strength"].isfinite().all()

@@ -7,8 +7,9 @@ import random
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock, Timeout
 
-from retina_utils import RetinaError
+from retina_utils import RetinaError, data, images
 from retina_utils.machine import compute, files, runs
 
 
@@ -109,3 +110,51 @@ def test_a_threshold_by_eye_keeps_its_reason(run):
     kept = json.loads((run / "threshold_by_eye.json").read_text())
     assert kept["threshold"] == 0.42 and kept["chosen"] == "by eye"
     assert kept["reason"] == "thin vessels matter here"
+
+
+def test_a_run_is_open_to_others_once_a_notebook_is_recorded(run):
+    other = FileLock(run / ".lock")
+    with pytest.raises(Timeout):
+        other.acquire(timeout=0)
+    assert runs.open_run(run.parent, run.name) == run  # a cell run twice
+    runs.record(run, "01_data", {})
+    with other.acquire(timeout=0), pytest.raises(RetinaError, match="another run is at work"):
+        runs.open_run(run.parent, run.name)
+
+
+def test_a_run_that_the_series_holds_is_open_to_its_notebooks(run, monkeypatch):
+    runs.close_run(run)
+    with FileLock(run / ".lock").acquire(timeout=0):
+        monkeypatch.setenv(runs.LENT, str(run))
+        assert runs.open_run(run.parent, run.name) == run
+
+
+def test_a_share_without_locks_is_said(run, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise NotImplementedError("no flock here")
+
+    runs.close_run(run)
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    assert runs.open_run(run.parent, run.name) == run
+    assert "cannot be locked here" in capsys.readouterr().out
+
+
+def test_a_manifest_names_no_home(run, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/jane")
+    monkeypatch.setenv("RETINA_COMMAND", "make run-all DATA='/home/jane/eyes' RUN=/home/janet")
+    made = runs.record(run, "01_data", {"data_dir": "/home/jane/eyes", "seed": 1})
+    assert made["parameters"] == {"data_dir": "~/eyes", "seed": 1}
+    assert made["provenance"]["command"] == "make run-all DATA='~/eyes' RUN=/home/janet"
+
+
+@pytest.mark.parametrize("value", [0, 2.5, True, None, "8", float("nan"), 10**9])
+def test_a_number_out_of_its_range_is_refused_by_name(value):
+    with pytest.raises(RetinaError, match=r"^epochs=.*: expected a whole number from 1"):
+        runs.check_values({"epochs": value})
+
+
+def test_a_checksum_of_pairs_follows_the_files(folder):
+    pairs = data.load_data(folder).train
+    before = runs.checksum(pairs)
+    images.write_png(pairs[0].vessels, ~images.read_binary(pairs[0].vessels))
+    assert runs.checksum(pairs) != before

@@ -2,17 +2,23 @@
 
 import json
 import math
+import os
+import shutil
+import subprocess
+import sys
 
 import nbformat
 import pytest
 from conftest import ROOT
+from jupyter_client import AsyncKernelManager
 
-from retina_utils import RetinaError
+from retina_utils import RetinaError, images
 from retina_utils.commands import series
 from retina_utils.commands.__main__ import main
 from retina_utils.commands.recipe import cast, check_known, declared_parameters, read_preset
 from retina_utils.evaluate import Results, SplitScores, Threshold
-from retina_utils.machine.runs import NOTEBOOKS
+from retina_utils.machine.files import fingerprint
+from retina_utils.machine.runs import LENT, NOTEBOOKS, close_run, open_run
 
 PARAMETERS = """\
 epochs: int = 3
@@ -198,11 +204,40 @@ def test_a_wrong_call_stops_before_anything_runs(toy, capfd, arguments, words):
         ("001", "tiny", "001"),
         ("false", "text", "false"),
         ("1e3", 1, 1000),
+        ("010", 1, 10),  # YAML 1.1 takes it for eight
     ],
 )
 def test_values_from_the_command_line_have_the_expected_type(text, default, value):
     found = cast("name", text, default)
     assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "default", "message"),
+    [
+        ("1:30", 1, "found '1:30', expected a whole number"),  # ninety, for YAML 1.1
+        ("0x10", 1, "found '0x10', expected a whole number"),
+        ("nan", 0.1, "found nan, expected a number"),
+        ("1e999", 0.1, "found inf, expected a number"),
+        ("-inf", 1, "found -inf, expected a whole number"),
+        ("[8, x]", [1], "found 'x', expected a whole number"),
+        ("[8, 16.5]", [1], r"found 16\.5, expected a whole number"),
+        ("[8", [1], "cannot be read as YAML .*expected ',' or ']'"),
+        ("!!python/name:os.system", [1], "cannot be read as YAML"),
+        ("[" * 5000, [1], "cannot be read as YAML"),
+        ("@", True, "cannot be read as YAML"),
+    ],
+)
+def test_values_that_are_no_such_values_are_refused_by_name(text, default, message):
+    with pytest.raises(RetinaError, match=f"^parameter lr: {message}"):
+        cast("lr", text, default)
+
+
+@pytest.mark.parametrize("content", [b"epochs: [", b"- 5", b"5", b"\xff", b"1: 2", b"a: b: c"])
+def test_a_preset_that_is_none_is_named(tmp_path, content):
+    (tmp_path / "mine.yaml").write_bytes(content)
+    with pytest.raises(RetinaError, match=r"mine\.yaml: (cannot be read|expected lines)"):
+        read_preset(tmp_path, "mine")
 
 
 def test_presets_are_checked_for_type_too():
@@ -228,3 +263,154 @@ def test_every_preset_names_real_parameters_of_the_right_type():
 def test_a_folder_without_the_notebooks_is_refused(tmp_path):
     with pytest.raises(RetinaError, match="run this from the repository's top folder"):
         series.find_notebooks(str(tmp_path))
+
+
+# --- What decides whether a notebook runs again ---------------------------------------------------
+
+
+def decided(toy, data):
+    return fingerprint(
+        series.what_decides(toy / "notebooks" / "01_data.ipynb", {"data_dir": str(data)}, None)
+    )
+
+
+def test_data_behind_links_decides_and_a_systems_files_do_not(toy, folder, tmp_path):
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for split in ("training", "validation", "test"):
+        (linked / split).symlink_to(folder / split)
+    before = decided(toy, linked)
+    (folder / "test" / "masks" / ".DS_Store").write_bytes(b"seen by Finder")
+    (folder / "test" / "images" / "@eaDir").mkdir()
+    (folder / "test" / "images" / "@eaDir" / "thumb.png").write_bytes(b"drawn by a NAS")
+    (linked / "notes.txt").write_text("mine")
+    assert decided(toy, linked) == before
+    mask = folder / "test" / "masks" / "d_mask.png"
+    images.write_png(mask, ~images.read_binary(mask))
+    changed = decided(toy, linked)
+    assert changed != before
+    (linked / "people.csv").write_text("name,person\na,1\n")
+    assert decided(toy, linked) != changed
+    (linked / "people.csv").unlink()
+    shutil.copytree(folder / "test", tmp_path / "other")  # as it is, with its times
+    (linked / "test").unlink()
+    (linked / "test").symlink_to(tmp_path / "other")
+    assert decided(toy, linked) != changed
+
+
+# --- One run in a folder --------------------------------------------------------------------------
+
+HOLD = """
+import sys
+from retina_utils.machine import runs
+runs.open_run(*sys.argv[1:])
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_run_in_one_folder_is_refused_until_the_first_is_gone(toy, capfd):
+    command = [sys.executable, "-c", HOLD, str(toy / "outputs"), "busy"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
+        assert first.stdout.readline() == b"open\n"
+        assert run(toy, "--run", "busy") == 2
+        said = capfd.readouterr().err
+        assert "another run is at work in this folder" in said and "Traceback" not in said
+        assert count(toy, "01_data", "busy") == 0
+        first.kill()  # a crash lets go
+    assert run(toy, "--run", "busy") == 0
+    assert LENT not in os.environ
+    close_run(open_run(toy / "outputs", "busy"))  # the series has let go, too
+
+
+# --- Values ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ({"epochs": "0"}, "epochs=0: expected a whole number from 1"),
+        ({"batch_size": "0"}, "batch_size=0: expected a whole number from 1"),
+        ({"save_every": "-1"}, "save_every=-1: expected a whole number from 0"),
+        ({"lr": "0"}, r"lr=0\.0: expected a number from"),
+        ({"lr": "-0.1"}, r"lr=-0\.1: expected a number from"),
+        ({"lr": "nan"}, "lr: found nan"),
+        ({"seed": "-1"}, "seed=-1: expected a whole number from 0"),
+        ({"threads": "-1"}, "threads=-1: expected a whole number from 0"),
+        ({"workers": "-1"}, "workers=-1: expected a whole number from 0"),
+        ({"patches_per_image": "0"}, "patches_per_image=0: expected"),
+        ({"vessel_share": "1.5"}, r"vessel_share=1\.5: expected a number from 0"),
+        ({"widths": "[]"}, r"widths=\[\]: expected a list of 1 to 12"),
+        ({"widths": "[8, 0]"}, r"widths=\[8, 0\]: expected a whole number from 1 to 4096"),
+        ({"widths": "[8, 100000]"}, "expected a whole number from 1 to 4096"),
+        ({"stride": "300"}, "stride=300: expected 1 to patch_size=256"),
+        ({"patch_size": "8"}, "patch_size=8: expected a whole number from 16"),
+        ({"channels": "blue"}, "channels='blue': expected one of green"),
+        ({"normalisation": "none"}, "normalisation='none': expected one of"),
+        ({"loss": "bec"}, "loss: unknown 'bec'; choose one of bce"),
+        ({"optimizer": "sgd"}, "optimizer='sgd': expected one of adamw, adam"),
+        ({"schedule": "linear"}, "schedule='linear': expected one of cosine"),
+        ({"augment": "all"}, "augment='all': expected one of none"),
+        ({"architecture": "vit"}, "architecture: unknown 'vit'"),
+        ({"norm": "layer"}, "norm: unknown 'layer'"),
+        ({"ema": "1"}, r"ema=1\.0: expected 0"),
+        ({"precision": "float16"}, "precision='float16': expected auto"),
+        ({"device": "abacus"}, "device='abacus': not on this machine"),
+        ({"choose_by": "auc"}, "choose_by='auc': expected one of dice"),
+        ({"split_to_show": "tset"}, "split_to_show='tset': expected one of train"),
+        ({"opacity": "2"}, r"opacity=2\.0: expected a number from 0"),
+        ({"schedule": "plateau", "patience": "2"}, "patience=2 is not longer"),
+    ],
+    ids=str,
+)
+def test_values_that_no_notebook_takes_are_refused_before_the_first(given, words):
+    with pytest.raises(RetinaError, match=words):
+        series.collect_parameters(ROOT / "notebooks", "tiny", given)
+
+
+def test_every_preset_has_values_that_the_notebooks_take(tmp_path):
+    for preset in (ROOT / "notebooks" / "presets").glob("*.yaml"):
+        given = {"data_dir": str(tmp_path), "weights": ""}
+        series.collect_parameters(ROOT / "notebooks", preset.stem, given)
+
+
+# --- Kernels, words and paths ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def foreign_kernel(tmp_path, monkeypatch):
+    """Another program that is called python3 on Jupyter's paths, and dies at once."""
+    spec = {"argv": ["false", "{connection_file}"], "display_name": "R", "language": "python"}
+    (tmp_path / "kernels" / "python3").mkdir(parents=True)
+    (tmp_path / "kernels" / "python3" / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+
+
+def test_a_foreign_kernel_of_the_same_name_is_not_taken(toy, foreign_kernel):
+    assert run(toy, "--run", "own") == 0
+
+
+def test_a_kernel_that_dies_at_start_is_said_in_a_sentence(toy, foreign_kernel, monkeypatch, capfd):
+    monkeypatch.setattr(series, "OwnKernel", AsyncKernelManager)
+    assert run(toy, "--run", "dead") == 2
+    said = capfd.readouterr().err
+    assert "01_data stopped. its kernel did not start" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("missing", [None, math.nan])
+def test_scores_that_cannot_be_had_do_not_end_the_series(tmp_path, missing):
+    scores = {"dice": 0.8, "iou": 0.7, "auc": missing, "ap": missing}
+    split = SplitScores(scores, scores, scores, 1)
+    protocol = {"data": "toy", "threshold": "by hand", "counted": "inside"}
+    Results(protocol, Threshold(0.5, "validation", "dice"), {"test": split}, {}).write(tmp_path)
+    assert "ROC-AUC –, average precision – pooled" in series.closing_words(tmp_path)
+
+
+def test_what_is_kept_of_a_run_names_no_home(toy, monkeypatch):
+    (toy / "x.pt").write_bytes(b"x")
+    monkeypatch.setenv("HOME", str(toy))
+    monkeypatch.chdir(toy)
+    more = ["--data", str(toy / "data"), "-p", "weights", str(toy / "x.pt")]
+    assert run(toy, "--run", "shown", *more) == 0
+    for path in (toy / "outputs" / "shown" / "notebooks").iterdir():
+        assert str(toy) not in path.read_text(), path

@@ -71,3 +71,7 @@ def test_level_table_lists_the_u_and_all_its_parameters():
     assert sum(row["parameters"] for row in table) == models.count_parameters(model)
     bottom = level_table(models.UNet256(base_width=2), 256, 256)[7]
     assert (bottom["height"], bottom["width"], bottom["channels"]) == (1, 1, 16)
+
+
+def test_a_mean_that_cannot_be_had_is_a_dash():
+    assert mean_sd(None, float("nan")) == "– ± –"

@@ -122,6 +122,39 @@ def test_a_state_of_another_recipe_or_other_photographs_is_not_resumed(sample, t
     assert train.resume_state(tmp_path / "state.pt", training, {"photographs": "one"}) == 2
 
 
+def other_version(path):
+    state = torch.load(path, weights_only=True)
+    torch.save({key: state[key] for key in state if key != "random"}, path)
+
+
+def other_tensors(path):
+    state = torch.load(path, weights_only=True)
+    state["optimizer"] = {"param_groups": []}
+    torch.save(state, path)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:9000]),
+        lambda path: path.write_text("<html>"),
+        lambda path: torch.save([1], path),
+        lambda path: torch.save({}, path),
+        other_version,
+        other_tensors,
+    ],
+    ids=["empty", "cut short", "text", "list", "nothing", "other version", "other tensors"],
+)
+def test_a_state_that_cannot_be_read_is_said_and_trained_anew(sample, tmp_path, capsys, spoil):
+    path = tmp_path / "interrupted.pt"
+    expected = make_run(sample, epochs=2, state=path)
+    spoil(path)
+    found = make_run(sample, epochs=2, state=path)
+    assert "interrupted.pt: cannot be gone on from" in capsys.readouterr().out
+    assert same(expected[0], found[0]) and expected[1] == found[1]
+
+
 def test_training_learns(sample):
     history = make_run(sample, epochs=8)[1]
     assert history[-1]["train_loss"] < 0.9 * history[0]["train_loss"]
@@ -295,3 +328,17 @@ def test_one_cycle_rises_to_the_rate_and_falls_to_a_thousandth():
         scheduler.step()
     assert rates[0] == pytest.approx(0.001) and max(rates) == pytest.approx(0.01, rel=0.02)
     assert rates.index(max(rates)) in (5, 6) and rates[-1] < 1e-4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 0}, {"batch_size": 0}, {"save_every": -1}, {"lr": float("nan")}, {"lr": -1.0},
+        {"lr": 0.0}, {"seed": -1}, {"threads": -1}, {"workers": -1}, {"widths": []}, {"widths": 8},
+        {"widths": [8, 100_000]}, {"patches_per_image": 0},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_values_that_no_training_takes_are_refused_by_name(sample, change):
+    with pytest.raises(RetinaError, match=f"^{next(iter(change))}="):
+        assembled([sample], **change)

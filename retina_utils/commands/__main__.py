@@ -8,11 +8,11 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from retina_utils import RetinaError
+from retina_utils import RetinaError, printable
 
 GOES_ON = "The same command goes on from here."
 
@@ -48,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--fov", metavar="FOLDER", dest="fov_folder", help="FOV masks, named after photographs")
     add("--device", default="auto", help="auto, cuda, mps or cpu")
     add("--force", action="store_true", help="do again what has been done")
+    add("--dicom-seg", action="store_true", help="a DICOM Segmentation beside each DICOM's maps")
 
     add = command("benchmark", "commands.benchmark:run_benchmark", "one table by cross-validation")
     add("datasets", nargs="+", help="names of folders in --data; several are trained on together")
@@ -91,17 +92,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name, (module, function) = options.pop("command"), options.pop("work").split(":")
     given = shlex.join(sys.argv[1:] if arguments is None else arguments)
     in_own_words = "RETINA_COMMAND" not in os.environ
-    os.environ.setdefault("RETINA_COMMAND", f"python -m retina_utils.commands {given}")
+    typed = os.environ.get("RETINA_COMMAND", f"python -m retina_utils.commands {given}")
+    os.environ["RETINA_COMMAND"] = without_places(typed, options.values())
+    for stream in (sys.stdout, sys.stderr):  # of a console that knows fewer letters than names do
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         done = getattr(import_module(f"retina_utils.{module}"), function)(**options)
         if isinstance(done, str | Path):
-            print(done)
+            print(printable(done))
         return done if isinstance(done, int) else 0
     except RetinaError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"Stopped, {error}. {GOES_ON}", file=sys.stderr)
+        print(f"Stopped, {printable(error)}. {GOES_ON}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\nStopped. {GOES_ON}", file=sys.stderr)
@@ -109,6 +114,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         if in_own_words:  # a second command of this process has its own
             del os.environ["RETINA_COMMAND"]
+        else:
+            os.environ["RETINA_COMMAND"] = typed
+
+
+def without_places(command: str, values: Iterable) -> str:
+    """A command to record: of absolute paths among its ``values`` the names, of others no home."""
+    for value in sorted(map(str, values), key=len, reverse=True):
+        if Path(value).is_absolute() and Path(value).name:
+            command = command.replace(value, f".../{Path(value).name}")
+    return printable(command.replace(str(Path.home()), "~"))
 
 
 if __name__ == "__main__":

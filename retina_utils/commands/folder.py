@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import count as numbers
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,17 +17,21 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from retina_utils import RetinaError, images
+from retina_utils import RetinaError, images, printable
 from retina_utils.checkpoint import Network, load_network
+from retina_utils.commands.dicom_seg import write_segmentation
 from retina_utils.commands.quality import is_drawing, map_flags, photograph_flags
 from retina_utils.data import SUFFIXES
 from retina_utils.evaluate import Results
 from retina_utils.fov import find_fov
+from retina_utils.intake.dicom import is_dicom, patients_key, read_dicom
 from retina_utils.machine.compute import choose_device, progress
 from retina_utils.machine.files import (
     atomic_path,
     fingerprint,
+    lock_folder,
     read_csv,
+    read_json,
     sha256,
     write_csv,
     write_json,
@@ -38,7 +43,13 @@ from retina_utils.show.pictures import outline_vessels
 
 FULL = (errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))  # nothing can be written
 
+EXPECTED = (ValueError, RuntimeError, OSError)  # whose words tell a person something
+
 KNOWN_AT_THE_END = ("seconds", "peak_memory_gib", "finished")
+
+
+STATUSES = ("done", "left out", "failed")
+NUMBERS = ("width", "height", "fov_area", "fov_share", "vessel_share", "threshold", "seconds")
 
 
 class NotAPhotograph(images.ImageError):
@@ -60,6 +71,9 @@ class Outcome(NamedTuple):
     seconds: float | str = ""
     message: str = ""  # why there is no map
     fingerprint: str = ""  # of the photograph's file and all that decides its map
+    laterality: str = ""  # of a DICOM photograph: "R" or "L"
+    pixel_spacing_mm: str = ""  # of a DICOM photograph: between rows and between columns
+    patient: str = ""  # of a DICOM photograph: a pseudonym, by the key in OUT/patients.key
 
 
 def predict_folder(
@@ -72,6 +86,7 @@ def predict_folder(
     fov_folder: str | Path | None = None,
     device: str = "auto",
     force: bool = False,
+    dicom_seg: bool = False,
 ) -> list[Outcome]:
     """Vessel maps for all photographs of a folder, without annotations.
 
@@ -86,11 +101,15 @@ def predict_folder(
     ``weights``, or of the run they lie in, if not given; ``flips`` averages over four mirror
     images, four times the work and a little better; ``fov_folder`` holds FOV masks, ``NAME.png``
     or ``NAME_fov.png`` in the same sub-folders or in none, and where there is none the FOV is
-    found; ``force`` does again what has been done.
+    found; ``force`` does again what has been done; ``dicom_seg`` writes beside the maps of a DICOM
+    photograph ``NAME_vessels.dcm``, a DICOM Segmentation, which unlike all other results bears the
+    patient's name, as an archive needs it.
 
     Gives one Outcome for each photograph, of an earlier call too; one that failed has a message.
-    A RetinaError says if there is no photograph, two would write the same file, or the weights
-    cannot be used; an OSError that nothing can be written any more, and what has been done stays.
+    Whatever one photograph raises is its own failure. A RetinaError says if there is no photograph,
+    two would write the same file, the weights cannot be used, another call is at work in ``out``,
+    or ``out`` holds the maps of another folder; an OSError that nothing can be written any more,
+    and what has been done stays.
     """
     out = Path(out)
     masks = [Path(fov_folder)] if fov_folder else []
@@ -104,52 +123,78 @@ def predict_folder(
         print(f"{len(files) - len(fov_files)} without a FOV mask: it is found in the photograph")
     settings = {"weights_sha256": network.sha256, "threshold": threshold, "flips": flips}
     settings |= {"preparation": network.preparation.as_dict()}
-    record = {"state": "unfinished", "weights": str(weights), "threshold_from": origin} | settings
+    record = {"state": "unfinished", "weights": printable(Path(weights).name)} | settings
+    record |= {"threshold_from": origin}
     begun = {k: v for k, v in provenance(device).items() if k not in KNOWN_AT_THE_END}
-    write_json(out / "predict.json", record | begun)
-
-    known, outcomes, before = read_summary(out), {}, 0
-    for file in progress(files, "photographs"):
-        name, fov_file = file.relative_to(root).as_posix(), fov_files.get(file)
-        current = fingerprint_of(file, fov_file, settings)
-        if not force and name in known and known[name].fingerprint == current:
-            outcomes[name], before = known[name], before + 1
-            continue
-        outcome = try_photograph(network, name, file, fov_file, out, flips=flips)
-        outcomes[name] = outcome._replace(fingerprint=current)
-        # After each photograph, so that nothing done is lost; other lines with maps stay.
+    with lock_folder(out):
+        record["source"] = source_of(out, root)
+        write_json(out / "predict.json", record | begun)
+        known, outcomes, before = read_summary(out, root), {}, 0
+        for file in progress(files, "photographs"):
+            name, fov_file = file.relative_to(root).as_posix(), fov_files.get(file)
+            current = fingerprint_of(file, fov_file, settings)
+            wanted = dicom_seg and is_dicom(file) and not os.path.exists(segmentation_of(out, name))
+            old = known.get(name)
+            same = old and old.status == "done" and old.fingerprint == current
+            if same and not (force or wanted):
+                outcomes[name], before = old, before + 1
+                continue
+            outcome = try_photograph(network, name, file, fov_file, out, flips, dicom_seg)
+            outcomes[name] = outcome._replace(fingerprint=current)
+            # After each photograph, so that nothing done is lost; lines of others stay.
+            write_summary(out, known | outcomes)
         write_summary(out, known | outcomes)
-    write_summary(out, known | outcomes)
-    write_json(out / "predict.json", record | {"state": "finished"} | provenance(device))
+        write_json(out / "predict.json", record | {"state": "finished"} | provenance(device))
     if before:
         print(f"{before} were done before, with the same weights and settings")
     return list(outcomes.values())
 
 
 def try_photograph(
-    network: Network, name: str, file: Path, fov_file: Path | None, out: Path, flips: bool
+    network: Network,
+    name: str,
+    file: Path,
+    fov_file: Path | None,
+    out: Path,
+    flips: bool,
+    dicom_seg: bool = False,
 ) -> Outcome:
     """What became of it, also if it failed; a full disk, which stops all others too, is raised."""
     started = time.monotonic()
     try:
-        outcome = predict_photograph(network, name, file, fov_file, out, flips)
-    except (ValueError, RuntimeError, OSError, MemoryError) as error:
+        outcome = predict_photograph(network, name, file, fov_file, out, flips, dicom_seg)
+    except Exception as error:  # damaged files make decoders raise anything
         if isinstance(error, OSError) and error.errno in FULL:
             raise
         for stale in targets(out, name):  # of the photograph as it was
-            stale.unlink(missing_ok=True)
-        message = " ".join((str(error) or type(error).__name__).split())
+            with suppress(OSError):  # a name too long for a map has none
+                stale.unlink(missing_ok=True)
+        message = str(error) if str(error) and isinstance(error, EXPECTED) else repr(error)
+        shown = printable(name).replace("\n", "\\n")
+        for place, word in ((file, shown), (f"{out}{os.sep}", "")):  # which may name people
+            message = printable(message).replace(printable(place), word)
+        message = " ".join(message.split())
         status = "left out" if isinstance(error, NotAPhotograph) else "failed"
-        outcome = Outcome(name, status, message=message)
-        tqdm.write(f"{name}: {status}. {message}", file=sys.stderr)
+        outcome = Outcome(name if is_text(name) else shown, status, message=message)
+        tqdm.write(f"{shown}: {status}. {message}", file=sys.stderr)
     return outcome._replace(seconds=round(time.monotonic() - started, 2))
 
 
 def predict_photograph(
-    network: Network, name: str, file: Path, fov_file: Path | None, out: Path, flips: bool
+    network: Network,
+    name: str,
+    file: Path,
+    fov_file: Path | None,
+    out: Path,
+    flips: bool,
+    dicom_seg: bool = False,
 ) -> Outcome:
     """The three files of one photograph, and what to write about it."""
-    image = images.read_photograph(file)
+    if not is_text(name):
+        raise images.ImageError("its name is no UTF-8, which the table cannot hold. Rename it.")
+    segmentation_of(out, name).unlink(missing_ok=True)  # of the photograph as it was
+    dicom = read_dicom(file, patients_key(out)) if is_dicom(file) else None
+    image = dicom.image if dicom else images.read_photograph(file)
     if is_drawing(image):
         raise NotAPhotograph(f"{file}: has two values only, so it is a mask and no photograph.")
     fov = images.read_binary(fov_file, "fov") if fov_file else find_fov(image)
@@ -161,9 +206,17 @@ def predict_photograph(
     images.write_png(vessels_file, vessels)
     images.write_probability(probability_file, probability)
     write_overlay(overlay_file, outline_vessels(image, vessels, fov))
+    if dicom and dicom_seg:
+        facts = {"threshold": network.threshold, "network": network.sha256}
+        write_segmentation(segmentation_of(out, name), vessels, file, **facts)
     flags = "; ".join(photograph_flags(image, fov) + map_flags(probability, vessels, fov))
     rounded = (round(float(n), 4) for n in (fov.mean(), vessels[fov].mean(), network.threshold))
-    return Outcome(name, "done", flags, *fov.shape[::-1], int(fov.sum()), *rounded)
+    outcome = Outcome(name, "done", flags, *fov.shape[::-1], int(fov.sum()), *rounded)
+    if dicom:
+        spacing = " ".join(f"{mm:.6g}" for mm in dicom.pixel_spacing or ())
+        told = {"laterality": dicom.laterality, "patient": dicom.patient}
+        return outcome._replace(pixel_spacing_mm=spacing, **told)
+    return outcome
 
 
 def write_overlay(path: Path, picture: np.ndarray) -> None:
@@ -184,7 +237,7 @@ def find_photographs(given: Path, out: Path, *aside: Path) -> tuple[Path, list[P
     files = [given] if given.is_file() else walk(root, [out, *aside])
     if not files:
         raise RetinaError(f"{given}: no photograph in it. Expected {', '.join(images.EXTENSIONS)}.")
-    stems = {file: str(file.with_suffix("")).casefold() for file in files}
+    stems = {file: str(file.with_name(images.stem_of(file))).casefold() for file in files}
     count = Counter(stems.values())
     if double := [file for file in files if count[stems[file]] > 1]:
         names = ", ".join(str(file) for file in double[:4]) + (" …" if len(double) > 4 else "")
@@ -211,13 +264,16 @@ def walk(root: Path, aside: Sequence[Path]) -> list[Path]:
     for here, subfolders, _ in os.walk(root, onerror=refuse):
         here = Path(here)
         if (here / "predict.json").exists():
-            print(f"{here}: left out, maps of an earlier call")
+            print(f"{printable(here)}: left out, maps of an earlier call")
             subfolders.clear()
             continue
         subfolders[:] = sorted(
-            s for s in subfolders if not s.startswith(".") and (here / s).resolve() not in aside
+            s for s in subfolders if not images.is_system(s) and (here / s).resolve() not in aside
         )
         files += images.list_images(here)
+        if unread := images.list_unread(here):
+            names = ", ".join(printable(file.name) for file in unread[:4])
+            print(f"{printable(here)}: {len(unread)} left out, no photographs: {names}")
     return files
 
 
@@ -243,30 +299,37 @@ def find_fov_files(folder: Path, root: Path, files: Sequence[Path]) -> dict[Path
     """The FOV mask of each photograph that has one: in the sub-folder of its name, or on top."""
     if not folder.is_dir():
         raise RetinaError(f"{folder}: no such folder. Expected one of FOV masks.")
-    stems = Counter(file.stem for file in files)
+    stems = Counter(images.stem_of(file) for file in files)
     places = {file.parent.relative_to(root) for file in files} | {Path()}
     listed = [images.list_images(folder / place) for place in places if (folder / place).is_dir()]
     masks = {mask.with_suffix(""): mask for masks in listed for mask in masks}
     found = {}
     for file in files:
         # Two photographs of one name in two folders must not share one mask.
-        shared = [folder] if stems[file.stem] == 1 else []
+        stem = images.stem_of(file)
+        shared = [folder] if stems[stem] == 1 else []
         for place in [folder / file.parent.relative_to(root), *shared]:
             for suffix in SUFFIXES["fov"]:
-                if mask := masks.get(place / (file.stem + suffix)):
+                if mask := masks.get(place / (stem + suffix)):
                     found.setdefault(file, mask)
     if not found:
         raise RetinaError(
             f"{folder}: no mask in it bears the name of a photograph. Expected such as "
-            f"{files[0].stem}_fov.png for {files[0].name}."
+            f"{images.stem_of(files[0])}_fov.png for {files[0].name}."
         )
     return found
 
 
 def targets(out: Path, name: str) -> list[Path]:
     """The three files written for a photograph."""
-    stem = out / Path(name).with_suffix("")
-    return [stem.with_name(f"{stem.name}_{k}.png") for k in ("vessels", "probability", "overlay")]
+    path = out / name
+    stem = images.stem_of(path)
+    return [path.with_name(f"{stem}_{k}.png") for k in ("vessels", "probability", "overlay")]
+
+
+def segmentation_of(out: Path, name: str) -> Path:
+    """The DICOM Segmentation of a photograph, if wanted."""
+    return targets(out, name)[0].with_suffix(".dcm")
 
 
 def fingerprint_of(file: Path, fov_file: Path | None, settings: dict) -> str:
@@ -278,22 +341,80 @@ def fingerprint_of(file: Path, fov_file: Path | None, settings: dict) -> str:
     return fingerprint([settings, digests])[:16]
 
 
-def read_summary(out: Path) -> dict[str, Outcome]:
-    """What earlier calls have done and is still there, by name; empty if nothing is readable."""
+def is_text(name: str) -> bool:
+    """Whether a file's name is no mere bytes, which no table of UTF-8 can hold."""
+    return name == name.encode("utf-8", "ignore").decode()
+
+
+def source_of(out: Path, root: Path) -> str:
+    """The fingerprint of the folder whose maps ``out`` holds; a RetinaError if it is not ``root``.
+
+    Of its path, which itself would tell who works here. Two folders would overwrite each other's.
+    """
+    path, own = out / "predict.json", fingerprint(str(root.resolve()))[:16]
+    try:
+        source = read_json(path).get("source", own) if path.exists() else own
+    except (ValueError, AttributeError):
+        raise RetinaError(f"{path}: damaged. Choose another OUT, or delete the file.") from None
+    if source != own:
+        raise RetinaError(
+            f"{out}: holds the maps of another folder than {root}. Choose another OUT; or, if the "
+            f"photographs have only been moved, delete {path.name} there."
+        )
+    return own
+
+
+def read_summary(out: Path, root: Path) -> dict[str, Outcome]:
+    """What earlier calls say of maps and photographs that are still there, by name.
+
+    A spreadsheet may have saved it again. What cannot be read is set aside, and all done again.
+    """
     path = out / "summary.csv"
     try:
         rows = read_csv(path) if path.exists() else []
+        found = [outcome_of(row) for row in rows if any(row.values())]
+        if len({outcome.name for outcome in found}) < len(found):
+            raise ValueError("a name comes twice")
     except (ValueError, csv.Error) as error:
-        print(f"{path}: cannot be read ({error}), so all is done again", file=sys.stderr)
+        aside = next(p for n in numbers(1) if not (p := out / f"summary.unread-{n}.csv").exists())
+        path.rename(aside)
+        words = f"{path}: cannot be read ({error}), so it is now {aside.name} and all is done again"
+        print(printable(words), file=sys.stderr)
         return {}
-    found = (Outcome(*(row.get(key) or "" for key in Outcome._fields)) for row in rows)
-    done = (outcome for outcome in found if outcome.name and outcome.status == "done")
-    return {o.name: o for o in done if all(file.exists() for file in targets(out, o.name))}
+    kept, gone = {}, []
+    for outcome in found:
+        here = [root / outcome.name] if outcome.status != "done" else targets(out, outcome.name)
+        if all(map(os.path.exists, here)):
+            kept[outcome.name] = outcome
+        elif not os.path.exists(root / outcome.name):
+            gone.append(outcome.name)
+    if gone:
+        names = printable(", ".join(gone[:4]) + (" …" if len(gone) > 4 else ""))
+        print(f"{len(gone)} lines of summary.csv left out, without photograph or maps: {names}")
+    return kept
+
+
+def outcome_of(row: dict[str, str]) -> Outcome:
+    """A line of summary.csv as it was, also with decimal commas; a ValueError if it is spoilt."""
+    if not {"name", "status", "fingerprint"} <= row.keys():
+        raise ValueError(f"found the columns {', '.join(row)[:80]!r}")
+    row = {key: row.get(key, "") for key in Outcome._fields}
+    if not row["name"] or row["status"] not in STATUSES:
+        raise ValueError(f"found a line of {row['name'][:80]!r} that is {row['status']!r}")
+    for key in NUMBERS:
+        row[key] = row[key].replace(",", ".")
+        if row[key]:
+            float(row[key])
+    return Outcome(*(row[key] for key in Outcome._fields))
 
 
 def write_summary(out: Path, outcomes: dict[str, Outcome]) -> None:
     """One line for each photograph."""
-    write_csv(out / "summary.csv", [outcome._asdict() for outcome in outcomes.values()])
+    rows = [outcome._asdict() for outcome in outcomes.values()]
+    for key in ("laterality", "pixel_spacing_mm", "patient"):  # columns for DICOM only
+        if not any(row[key] for row in rows):
+            rows = [{k: v for k, v in row.items() if k != key} for row in rows]
+    write_csv(out / "summary.csv", rows)
 
 
 def predict_and_tell(photographs: str, out: str, **options) -> int:
@@ -304,8 +425,8 @@ def predict_and_tell(photographs: str, out: str, **options) -> int:
     masks = f", {count['left out']} masks left out" if count["left out"] else ""
     print(f"{count['done']} done, {count['failed']} failed, {len(flagged)} flagged{masks}")
     for outcome in flagged[:10]:
-        print(f"  look at {outcome.name}: {outcome.flags}")
+        print(f"  look at {printable(outcome.name)}: {outcome.flags}")
     if len(flagged) > 10:
         print("  … and others: column flags in summary.csv")
-    print(f"Maps, overlays and summary.csv are in {out}")
+    print(f"Maps, overlays and summary.csv are in {printable(out)}")
     return 1 if count["failed"] else 0

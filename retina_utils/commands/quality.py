@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 from scipy import ndimage
 
+from retina_utils.fov import WHITE
 from retina_utils.frame import frame_of
 
 DIAMETER = 512  # pixels across the FOV at which everything here is measured
@@ -19,6 +20,15 @@ FLATTEST = 0.045  # deviation over mean of the green channel, coarse light remov
 BLURRIEST = 0.6  # fine over coarse detail: 0.74 and more; blurred by 0.5 % of the FOV 0.58 to 0.68
 SHARES = (0.03, 0.2)  # vessels' share of the FOV: annotations of five data sets 0.09 to 0.13
 BETWEEN = 0.005  # share of pixels that are neither dark nor bright: blurred edges of a mask
+BESIDE = 0.15  # bright area beside the FOV, as a share of it: 0; a second eye of half the size 0.23
+# A FOV longer than this over its shorter side, whose corners beyond a disc are filled by so much:
+# HRF 1.40 and at most 0.02, STARE 1.23 and at most 0.99; pictures without a disc 1.33 and 1.
+OBLONG, FILLED = 1.28, 0.3
+PLAINEST = (
+    0.5  # share of the FOV within 3 % of one value: photographs up to 0.22, pages 0.74 to 0.83
+)
+REDDEST = 1.2  # red over green, medians: 1.33 to 3.3; landscapes by day, noise, pages 0.7 to 1.07
+GREY = 10  # of 255: the channels of a grey picture differ by less
 # Mean of p (1 - p) over the mean of p, 0 for a network that is sure of every pixel: photographs at
 # most 0.36, at a quarter of their size 0.39; landscapes, noise and gradients 0.55 and more. Some
 # negatives get by: the network is as sure of them as of a photograph.
@@ -36,7 +46,8 @@ def photograph_flags(image: np.ndarray, fov: np.ndarray) -> list[str]:
     """What is wrong with a photograph, as words; an empty list if nothing is.
 
     Takes the (H, W, 3) uint8 photograph and its (H, W) bool FOV; gives some of "too dark", "low
-    contrast" and "blurred".
+    contrast", "blurred", "bright beside the FOV (two eyes?)", "not round (no retina?)", "one
+    plain colour (no retina?)" and "not red (no retina?)"; a grey picture need not be red.
     """
     frame = frame_of(fov, DIAMETER)
     small, inside = frame.view(image), frame.view(fov)
@@ -54,12 +65,44 @@ def photograph_flags(image: np.ndarray, fov: np.ndarray) -> list[str]:
     contrast = (green - coarse)[middle].std() / max(coarse[middle].mean(), 1)
     levels = [smooth(green, sigma) for sigma in (2, 4, 8)]
     fine, wide = ((a - b)[middle].std() for a, b in pairwise(levels))
+    red, green = (np.median(smooth(small[..., k].astype(np.float32), 3)[inside]) for k in (0, 1))
+    grey = np.percentile(np.ptp(small, axis=2)[inside], 90) < GREY
+    levels_of_green = np.bincount(small[..., 1][middle], minlength=256)
+    mode = int(levels_of_green.argmax())
+    near = slice(max(0, mode - mode * 3 // 100), mode + mode * 3 // 100 + 1)
+    plain = levels_of_green[near].sum() > PLAINEST * middle.sum() and contrast >= FLATTEST
     flags = {
         "too dark": np.percentile(small.max(axis=2)[inside], 95) < DARKEST,
         "low contrast": contrast < FLATTEST,
         "blurred": fine < BLURRIEST * wide,
+        "bright beside the FOV (two eyes?)": bright_beside(image, fov) > BESIDE,
+        "not round (no retina?)": is_oblong(inside),
+        "one plain colour (no retina?)": plain,
+        "not red (no retina?)": not grey and red < REDDEST * max(green, 1),
     }
     return [words for words, holds in flags.items() if holds]
+
+
+def is_oblong(fov: np.ndarray) -> bool:
+    """Whether a FOV, cropped to its sides, is far from a disc whose top and bottom may be cut."""
+    height, width = fov.shape
+    y, x = np.ogrid[:height, :width]
+    disc = np.hypot(2 * y - height + 1, 2 * x - width + 1) <= max(fov.shape)
+    return max(fov.shape) > OBLONG * min(fov.shape) and bool(fov[~disc].mean() > FILLED)
+
+
+def bright_beside(image: np.ndarray, fov: np.ndarray) -> float:
+    """The largest area beside the FOV that is about as bright as it, as a share of the FOV."""
+    factor = max(1, max(fov.shape) // DIAMETER)
+    small, inside = image[::factor, ::factor], fov[::factor, ::factor]
+    if not inside.any():
+        return 0.0
+    level = 0.3 * np.median(small.max(axis=2)[inside])
+    page = small.min(axis=2) >= WHITE  # the photograph may be printed on one
+    # Soft edges of the FOV and written labels do not count.
+    beside = (small.max(axis=2) > level) & ~page & ~ndimage.binary_dilation(inside, iterations=4)
+    areas = np.bincount(ndimage.label(ndimage.binary_opening(beside, iterations=2))[0].ravel())
+    return max(areas[1:], default=0) / inside.sum()
 
 
 def map_flags(probability: np.ndarray, vessels: np.ndarray, fov: np.ndarray) -> list[str]:

@@ -2,18 +2,27 @@
 
 import ast
 import difflib
+import math
+import reprlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import papermill
+import torch
 import yaml
 
 from retina_utils import RetinaError, train
-from retina_utils.data import Pair
+from retina_utils.augment import make_augment
+from retina_utils.data import SPLITS, Pair
+from retina_utils.losses import make_loss
 from retina_utils.machine.compute import autocast, choose_device
+from retina_utils.machine.runs import check_values
+from retina_utils.models import build_model, network_of
+from retina_utils.patches import Preparation
 
 # Parameters that a benchmark has no use for: it keeps its own folders and validates on nobody.
+CHOICES = {"choose_by": ("dice", "iou", "accuracy"), "split_to_show": SPLITS}
 UNUSED = ("data_dir", "outputs_dir", "run", "resume", "save_every", "validation_share")
 
 
@@ -37,7 +46,21 @@ def read_preset(folder: Path, name: str) -> dict:
     if not path.exists():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
         raise RetinaError(f"PRESET={name}: no such preset. Expected one of {known}.")
-    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    found = read_yaml(path.read_bytes(), str(path)) or {}
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise RetinaError(
+            f"{path}: expected lines such as `epochs: 30`, found {reprlib.repr(found)}"
+        )
+    return found
+
+
+def read_yaml(text: str | bytes, where: str):
+    """What YAML makes of a text; a RetinaError where it makes nothing of it."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, AttributeError, TypeError, RecursionError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RetinaError(f"{where}: cannot be read as YAML ({reason[:200]}).") from error
 
 
 def check_known(name: str, declared: Iterable[str], where: str) -> None:
@@ -54,27 +77,31 @@ def cast(name: str, value, default):
     """``value`` in the type of the parameter's default; a RetinaError if it cannot be.
 
     Text from the command line is read as YAML, except where text is wanted, so that ``false`` is
-    False, ``1e-4`` a number, ``[8, 16]`` a list and a run called ``001`` keeps its zeros.
+    False, ``[8, 16]`` a list and a run called ``001`` keeps its zeros; and except where a number
+    is: YAML takes 1e-4 for text, 010 for eight and 1:30 for ninety. Numbers have to be finite, and
+    all of a list like those of its default.
     """
     wanted = type(default)
     if wanted is str:
         return str(value)
-    if isinstance(value, str):
-        text = value.strip()
-        value = yaml.safe_load(text)
-        if isinstance(value, str):  # YAML 1.1 takes 1e-4 for text
-            with suppress(ValueError):
-                value = float(value)
+    if isinstance(value, str) and wanted in (int, float):
+        for number in (int, float):
+            with suppress(ValueError, TypeError):
+                value = number(value) if isinstance(value, str) else value
+    elif isinstance(value, str):
+        value = read_yaml(value.strip(), f"parameter {name}")
     if wanted is float and type(value) is int:
-        return float(value)
+        with suppress(OverflowError):
+            value = float(value)
     if wanted is int and type(value) is float and value.is_integer():
-        return int(value)
-    if type(value) is not wanted:
+        value = int(value)
+    if type(value) is not wanted or (wanted is float and not math.isfinite(value)):
         kinds = {bool: "true or false", list: "a list", int: "a whole number", float: "a number"}
         raise RetinaError(
-            f"parameter {name}: found {value!r}, expected {kinds[wanted]} such as {default!r}."
+            f"parameter {name}: found {reprlib.repr(value)}, expected {kinds[wanted]} such as "
+            f"{default!r}."
         )
-    return value
+    return [cast(name, item, default[0]) for item in value] if wanted is list and default else value
 
 
 def read_recipe(notebooks: Path, preset: str, changes: Sequence[tuple[str, str]] = ()) -> dict:
@@ -109,3 +136,29 @@ def require_trainable(recipe: dict, pairs: Sequence[Pair]) -> None:
         train.assemble(recipe, pairs, device)
     except (ValueError, TypeError, IndexError) as error:
         raise RetinaError(f"recipe: {error}") from error
+
+
+def check_recipe(parameters: dict) -> None:
+    """Refuse values that no notebook takes, by name, before any photograph is read.
+
+    What a training is made of is built around a network without values; a series of notebooks of
+    one's own need not declare all of it.
+    """
+    check_values(parameters)
+    for name, known in CHOICES.items():
+        if (found := parameters.get(name, known[0])) not in known:
+            raise RetinaError(f"{name}={found!r}: expected one of {', '.join(known)}")
+    try:
+        if "device" in parameters:
+            autocast(choose_device(parameters["device"]), parameters["precision"])
+        if "stride" in parameters:
+            channels = Preparation.of(parameters).n_channels
+            make_augment(parameters["augment"])
+        if "optimizer" in parameters:
+            make_loss(parameters["loss"], 0.1)
+            with torch.device("meta"):
+                model = build_model(*network_of(parameters, channels))
+            train.make_scheduler(parameters, train.make_optimizer(parameters, model))
+            train.make_average(model, parameters["ema"])
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise RetinaError(f"parameters: {error}") from error

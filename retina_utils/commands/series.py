@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 import papermill
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpecManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
@@ -20,17 +22,27 @@ from retina_utils.checkpoint import PRETRAINED
 from retina_utils.commands.recipe import (
     cast,
     check_known,
+    check_recipe,
     declared_by,
     declared_parameters,
     read_preset,
 )
+from retina_utils.data import files_read
 from retina_utils.datasets.catalogue import SOURCES
 from retina_utils.evaluate import Results
 from retina_utils.machine.files import fingerprint, read_json, sha256, write_json
-from retina_utils.machine.runs import NOTEBOOKS, open_run, require
-from retina_utils.show.tables import mean_sd
+from retina_utils.machine.runs import LENT, NOTEBOOKS, close_run, open_run, require
+from retina_utils.show.tables import as_text, mean_sd
 
 WITHOUT_TRAINING = ("01_data", "04_evaluate", "05_visualize")
+PATHS = ("data_dir", "outputs_dir", "weights")
+
+
+class OwnKernel(AsyncKernelManager):
+    """A kernel of this very interpreter, whatever else is called python3 on Jupyter's paths."""
+
+    def __init__(self, **options):
+        super().__init__(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]), **options)
 
 
 def run_series(
@@ -42,6 +54,16 @@ def run_series(
     given |= {"run": run} if run else {}
     chosen, names = collect_parameters(folder, preset, given)
     run = open_run(chosen["outputs_dir"], chosen["run"])
+    os.environ[LENT] = str(run)
+    try:
+        return _run_all(folder, run, chosen, names, fresh)
+    finally:
+        del os.environ[LENT]
+        close_run(run)
+
+
+def _run_all(folder: Path, run: Path, chosen: dict, names: tuple[str, ...], fresh: bool) -> str:
+    """The notebooks one after the other, in a run's folder that is ours."""
     os.environ["RETINA_QUIET"] = "1"
     if sys.stderr.isatty() and hasattr(os, "ttyname"):
         os.environ["RETINA_TERMINAL"] = os.ttyname(sys.stderr.fileno())
@@ -97,6 +119,7 @@ def collect_parameters(folder: Path, preset: str, given: dict) -> tuple[dict, tu
     for name in ("outputs_dir", "data_dir"):
         chosen[name] = str((folder / chosen.get(name, declared[name])).resolve())
     check_data_folder(Path(chosen["data_dir"]))
+    check_recipe(declared_by(folder, names) | chosen)
     return chosen, names
 
 
@@ -144,20 +167,25 @@ def run_notebook(source: Path, run: Path, chosen: dict, before: Path | None, fre
     finished.parent.mkdir(exist_ok=True)
     title = "".join(read_json(source)["cells"][0]["source"]).splitlines()[0].lstrip("# ")
     print(f"\n{name}: {title}", flush=True)
+    # In the notebook paths are meant from its own folder: so told, they seldom name a user.
+    told = {k: _seen_from(source.parent, v) if k in PATHS else v for k, v in parameters.items()}
     try:
         papermill.execute_notebook(
-            source,
-            unfinished,
-            parameters,
+            _short(source),
+            _short(unfinished),
+            told,
             kernel_name="python3",
             cwd=source.parent,
             progress_bar=False,
             stdout_file=sys.stdout,
             coalesce_streams=True,
+            kernel_manager_class=OwnKernel,
             config=Config({"KernelManager": {"transport_encryption": "auto"}}),
         )
-    except (PapermillExecutionError, DeadKernelError) as error:
-        what = "the kernel died, most often for want of memory: halve batch_size"
+    except (PapermillExecutionError, RuntimeError) as error:
+        what = f"its kernel did not start ({error}). Try: {sys.executable} -m ipykernel --version"
+        if isinstance(error, DeadKernelError):
+            what = "the kernel died, most often for want of memory: halve batch_size"
         if isinstance(error, PapermillExecutionError):
             what = f"{error.ename} in cell {error.exec_count}: {error.evalue}"
         raise RetinaError(
@@ -181,8 +209,10 @@ def what_decides(source: Path, parameters: dict, before: Path | None) -> list:
         parts.append(sha256(PRETRAINED if weights == "pretrained" else weights))
     if before:
         return [*parts, read_json(before)]
-    data = sorted(Path(parameters["data_dir"]).rglob("*"))
-    return parts + [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in data]
+    stats = {file: file.stat() for file in files_read(parameters["data_dir"])}
+    # Links are followed: one that leads elsewhere now is other data.
+    found = [(f, f.resolve(), seen.st_size, seen.st_mtime_ns) for f, seen in stats.items()]
+    return [*parts, *found]
 
 
 def is_current(finished: Path, current: str) -> bool:
@@ -210,9 +240,9 @@ def closing_words(run: Path) -> str:
     lines = [
         "",
         f"{protocol['data']}, test split, {test.n} photographs, {protocol['counted']}:",
-        f"  Dice {spread} per image (mean ± SD), {test.pooled['dice']:.3f} pooled",
-        f"  IoU {test.pooled['iou']:.3f}, ROC-AUC {test.pooled['auc']:.4f}, "
-        f"average precision {test.pooled['ap']:.3f} pooled",
+        f"  Dice {spread} per image (mean ± SD), {as_text(test.pooled['dice'])} pooled",
+        f"  IoU {as_text(test.pooled['iou'])}, ROC-AUC {as_text(test.pooled['auc'], 4)}, "
+        f"average precision {as_text(test.pooled['ap'])} pooled",
         f"  threshold {results.threshold.value:.3f} ({protocol['threshold']})",
         *([f"  {protocol['weights']}"] if protocol.get("weights") else []),
         "",
@@ -220,6 +250,13 @@ def closing_words(run: Path) -> str:
         *(f"  {_short(run)}/{place:12} {words}" for place, words in places.items()),
     ]
     return "\n".join(lines)
+
+
+def _seen_from(folder: Path, path: str) -> str:
+    """A full path as seen from a folder, where there is a way; other words as they are."""
+    if not os.path.isabs(path) or os.path.splitdrive(path)[0] != os.path.splitdrive(folder)[0]:
+        return path
+    return Path(os.path.relpath(path, folder)).as_posix()
 
 
 def _short(path: Path) -> str:

@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,20 +69,30 @@ def find_pairs(entry: Source, files: dict[str, Path]) -> tuple[list[Pair], dict[
 
     A RetinaError lists everything that is missing.
     """
-    pairs, left_out, missing = [], {}, []
-    matches = [m for name in sorted(files) if (m := re.fullmatch(entry.image, name))]
+    pairs, left_out, missing, names = [], {}, [], set()
+    matches = [m for name in sorted(files) if (m := _matches(entry.image, name))]
+    alike = defaultdict(list)
+    for name in files:
+        alike[_folded(name)].append(name)
     for match in tqdm(matches, "finding", disable=None, leave=False):
         groups = match.groupdict()
         name, person = entry.name.format(**groups), entry.person.format(**groups)
         wanted = [text.format(**groups) for text in (entry.vessels, entry.fov, entry.second)]
-        absent = [w for w in wanted if w and w not in files and not re.fullmatch(entry.lacks, w)]
-        missing += [f"{w} is missing (it belongs to {match.group()})" for w in absent]
-        vessels, fov, second = (files.get(w) for w in wanted)
-        if re.fullmatch(entry.wrong, name):
+        found = [[w] if w in files else alike.get(_folded(w), []) for w in wanted]
+        for text, hits in zip(wanted, found, strict=True):
+            if text and not hits and not _matches(entry.lacks, text):
+                missing.append(f"{text} is missing (it belongs to {match.group()})")
+            if len(hits) > 1:
+                missing.append(f"{' and '.join(hits)}: expected one of them ({text})")
+        if name.lower() in names:
+            missing.append(f"{match.group()}: another photograph is called {name}, too")
+        names.add(name.lower())
+        vessels, fov, second = (files[hits[0]] if hits else None for hits in found)
+        if _matches(entry.wrong, name):
             left_out[name] = "known to have a wrong annotation"
         elif not vessels:
             left_out[name] = "without annotation in this download, which a score needs"
-        elif re.fullmatch(entry.blank, name) and _is_blank(vessels):
+        elif _matches(entry.blank, name) and _is_blank(vessels):
             left_out[name] = "with a blank annotation"
         else:
             pairs.append(Pair("", name, person, files[match.group()], vessels, fov, second))
@@ -105,7 +115,7 @@ def split_people(
                 f"{option}: no {', '.join(unknown)} in this download; it has {_listed(people)}."
             )
     if isinstance(entry.usual_test, str):
-        usual = [p for p in people if re.fullmatch(entry.usual_test, p)]
+        usual = [p for p in people if _matches(entry.usual_test, p)]
     else:
         usual = people[-entry.usual_test :] if len(pairs) == entry.n_images else []
     part = f"only {len(pairs)} of {entry.n_images} photographs are imported"
@@ -140,9 +150,19 @@ def split_people(
     return [pair._replace(split=split[pair.person]) for pair in pairs], why
 
 
+def _matches(pattern: str, text: str) -> re.Match | None:
+    """Whether a name fits, be it in capitals: the data sets are passed on as .JPG as well."""
+    return re.fullmatch(pattern, text, re.IGNORECASE)
+
+
+def _folded(name: str) -> str:
+    """A path whatever its case and spaces: FIVES has ``Ground truth``, copies ``ground_truth``."""
+    return re.sub(r"[\s_]", "", name.lower())
+
+
 def _without_folders_around(entry: Source, files: dict[str, Path], source: Path) -> dict[str, Path]:
     """The files of the folder that holds most photographs, named from there."""
-    pattern = re.compile(f"(?P<_around>(?:.*/)?){entry.image}")
+    pattern = re.compile(f"(?P<_around>(?:.*/)?){entry.image}", re.IGNORECASE)
     counts = Counter(m["_around"] for name in files if (m := pattern.fullmatch(name)))
     if not counts:
         packed = next((n for n in files if ARCHIVE.fullmatch(n) or NOT_READ.fullmatch(n)), None)

@@ -1,16 +1,31 @@
 """Files, whole or not at all: JSON, CSV and checksums."""
 
 import csv
+import errno
+import functools
 import hashlib
 import json
 import os
+import re
+import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from retina_utils import RetinaError, printable
+from retina_utils.machine.spreadsheet import read_table
+
+UNFINISHED = (".retina-", ".tmp")  # how the names of files begin and end that a kill may leave
+# A spreadsheet runs a cell that begins so, unless it is a number.
+FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 @contextmanager
@@ -18,15 +33,61 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """A path beside ``path`` that takes its name if the block succeeds; else the old file stays."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    _sweep(path.parent.resolve())
+    handle, name = tempfile.mkstemp(UNFINISHED[1], UNFINISHED[0], path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o644)
+        with suppress(OSError):  # some shares refuse it, and need it not
+            temporary.chmod(0o644)
+        _to_disk(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Wait for the content, or a power cut could leave an empty file; some shares cannot say."""
+    with path.open("rb+") as file:
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+                raise
+
+
+@functools.cache
+def _sweep(folder: Path) -> None:
+    """Remove, once a process, what others left here unfinished more than a day ago."""
+    for left in folder.glob("*".join(UNFINISHED)):
+        with suppress(OSError):
+            if left.stat().st_mtime < time.time() - 86_400:
+                left.unlink()
+
+
+@contextmanager
+def lock_folder(folder: str | Path) -> Iterator[None]:
+    """Keep other commands out of a folder, made if needed; a crash lets go of it, too.
+
+    A RetinaError says if another command is at work in it; the log if its disk has no locks.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    lock = FileLock(Path(folder) / ".retina.lock", timeout=0, mode=0o666)  # for all who share it
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RetinaError(
+            f"{folder}: another command is writing into it. Wait for it, or choose another folder."
+        ) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
+            raise  # else a share that has no locks, where people have to see to it
+        print(f"{printable(folder)}: cannot be locked; run one command at a time", file=sys.stderr)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -54,19 +115,45 @@ def write_json(path: str | Path, content: dict | list) -> None:
 
 
 def read_csv(path: str | Path) -> list[dict[str, str]]:
-    """The rows of a CSV file by their headings."""
-    with Path(path).open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    """The rows of a CSV file by their headings, as :func:`write_csv` was given them.
+
+    A spreadsheet may have saved it again: semicolons, tabs, and other encodings are read, too. A
+    ValueError or csv.Error says if it is no table, or a row has more cells than there are headings.
+    """
+    head, *rows = read_table(path) or [[]]
+    if long := [row for row in rows if any(row[len(head) :])]:
+        raise RetinaError(f"{path}: {len(long[0])} cells in a row, expected {len(head)}")
+    return [
+        dict(zip_longest(head, map(_live, row[: len(head)]), fillvalue="")) for row in rows if row
+    ]
 
 
 def write_csv(path: str | Path, rows: Iterable[dict], columns: Sequence[str] = ()) -> None:
-    """Write rows of equal keys as CSV, to six digits; ``columns`` where there may be no rows."""
+    """Write rows of equal keys as CSV; numbers keep six digits, None is empty.
+
+    A text that a spreadsheet would take for a formula is given an apostrophe, as there.
+    ``columns`` are the headings, needed only where there may be no rows.
+    """
     rows = list(rows)
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, fieldnames=list(columns or rows[0]))
         table.writeheader()
         for row in rows:
-            table.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+            table.writerow({k: _defused(v) for k, v in row.items()})
+
+
+def _defused(value):
+    """A cell to write: text that a spreadsheet would run gets an apostrophe in front."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    runs = isinstance(value, str) and FORMULA.match(value) and not NUMBER.fullmatch(value)
+    return f"'{value}" if runs else value
+
+
+def _live(value):
+    """A cell as it was before :func:`_defused`."""
+    defused = isinstance(value, str) and value.startswith("'") and FORMULA.match(value)
+    return value[1:] if defused else value
 
 
 def sha256(path: str | Path) -> str:

@@ -1,6 +1,7 @@
 """A run's folder and its manifests: what makes a run repeatable, and readable later."""
 
 import importlib.metadata
+import numbers
 import os
 import platform
 import re
@@ -11,18 +12,45 @@ from pathlib import Path
 from subprocess import DEVNULL, SubprocessError, check_output
 
 import torch
+from filelock import FileLock, Timeout
 
 from retina_utils import RetinaError
 from retina_utils.machine.compute import choose_device, peak_memory_gib
-from retina_utils.machine.files import atomic_path, read_json, sha256, write_json
+from retina_utils.machine.files import atomic_path, fingerprint, read_json, sha256, write_json
 
 NOTEBOOKS = ("01_data", "02_model", "03_train", "04_evaluate", "05_visualize")
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "scipy", "matplotlib", "ipywidgets")
 STARTED = time.monotonic()
+LOCKS = {}  # by folder: those of the runs that this process works on
+LENT = "RETINA_RUN_LOCKED"  # names the folder that the series has locked for its notebooks
+# The lowest and the highest value of each parameter that is a number; whole ones want whole ones.
+LIMITS = {
+    "patch_size": (16, 8192),
+    "fov_diameter": (0, 65536),
+    "patches_per_image": (1, 10**6),
+    "vessel_share": (0.0, 1.0),
+    "validation_share": (0.0, 1.0),
+    "widths": (1, 4096),
+    "epochs": (1, 10**6),
+    "batch_size": (1, 65536),
+    "lr": (1e-12, 1e3),
+    "weight_decay": (0.0, 1e3),
+    "schedule_patience": (0, 10**6),
+    "patience": (0, 10**6),
+    "threads": (0, 1024),
+    "workers": (0, 1024),
+    "save_every": (0, 10**6),
+    "seed": (0, 2**32 - 1),
+    "opacity": (0.0, 1.0),
+}
 
 
 def open_run(outputs_dir: str | Path, run: str) -> Path:
-    """The folder ``outputs_dir/run``, made if needed; an error if outside, or not to be written."""
+    """The folder ``outputs_dir/run``, made if needed, for this process alone.
+
+    Nobody else may open it before :func:`record` or the end of the process. A RetinaError if it is
+    outside, not to be written, or at work for somebody else.
+    """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", str(run)):
         raise RetinaError(
             f"run={run!r}: expected letters, digits, dots, dashes and underscores, such as chase_01"
@@ -38,7 +66,46 @@ def open_run(outputs_dir: str | Path, run: str) -> Path:
             f"{folder}: cannot be written ({error.strerror}). Make the folder writable, or set "
             "outputs_dir to one that is."
         ) from error
+    if os.environ.get(LENT) != str(folder):  # else it is ours by the series that runs us
+        _lock(folder)
     return folder
+
+
+def _lock(folder: Path) -> None:
+    """Take a run's folder for this process; the system takes it back if the process dies."""
+    lock = LOCKS.setdefault(folder, FileLock(folder / ".lock", thread_local=False))
+    try:
+        if not lock.is_locked:
+            lock.acquire(timeout=0)
+    except Timeout as error:
+        raise RetinaError(
+            f"{folder}: another run is at work in this folder, and the two would mix. Wait until "
+            "it is done, shut down the kernel of the notebook that opened it, or choose another "
+            "run (RUN=...)."
+        ) from error
+    except (OSError, NotImplementedError):  # some shares know no locks
+        print(f"{folder}: cannot be locked here; take care that only one run works in it.")
+
+
+def close_run(folder: Path) -> None:
+    """Let others open a run's folder."""
+    if lock := LOCKS.pop(folder, None):
+        lock.release()
+
+
+def check_values(parameters: dict) -> None:
+    """Refuse numbers among the notebooks' parameters that are out of their range, by name."""
+    widths = parameters.get("widths", [1])
+    if not isinstance(widths, list | tuple) or not 1 <= len(widths) <= 12:
+        raise RetinaError(f"widths={widths!r}: expected a list of 1 to 12 whole numbers")
+    for name, (low, high) in LIMITS.items():
+        found = widths if name == "widths" else parameters.get(name, low)
+        kind, words = numbers.Real, "a number"
+        if isinstance(low, int):
+            kind, words = numbers.Integral, "a whole number"
+        for value in found if name == "widths" else [found]:
+            if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+                raise RetinaError(f"{name}={found!r}: expected {words} from {low} to {high}")
 
 
 def require(run: Path, notebook: str) -> dict:
@@ -66,17 +133,24 @@ def record(
     """Write ``<notebook>.json``: parameters, results, checksums of files, and what made them.
 
     ``results`` are what the next notebooks need to know, ``files`` paths in ``run`` they will read.
+    It ends a notebook's work, so the next one may open the run.
     """
     paths = sorted({(run / f).relative_to(run).as_posix() for f in files})
     manifest = {
         "notebook": notebook,
-        "parameters": parameters,
+        "parameters": {k: without_home(v) for k, v in parameters.items()},
         "results": results or {},
         "files": {name: sha256(run / name) for name in paths},
         "provenance": provenance(parameters.get("device", "cpu")),
     }
     write_json(run / f"{notebook}.json", manifest)
+    close_run(run)
     return manifest
+
+
+def checksum(pairs: Iterable) -> str:
+    """One checksum of all files of some pairs of photographs and annotations."""
+    return fingerprint([sha256(file) for pair in pairs for file in pair if isinstance(file, Path)])
 
 
 def parameters_of(variables: dict) -> dict:
@@ -94,7 +168,7 @@ def provenance(device: str = "cpu") -> dict:
     """Command, commit, versions, processor and time: what made these numbers on ``device``."""
     used = choose_device(device)
     return {
-        "command": os.environ.get("RETINA_COMMAND", "run in Jupyter"),
+        "command": without_home(os.environ.get("RETINA_COMMAND", "run in Jupyter")),
         "commit": _commit(),
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
@@ -105,6 +179,14 @@ def provenance(device: str = "cpu") -> dict:
         "peak_memory_gib": round(peak_memory_gib(), 2),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def without_home(value):
+    """A text with ~ for this user's own folder, which often bears a name; other values as is."""
+    home = os.path.expanduser("~")
+    if not isinstance(value, str) or len(home) < 2:
+        return value
+    return re.sub(rf"(?<![\w./-]){re.escape(home)}(?![\w.-])", "~", value)
 
 
 def _commit() -> str:

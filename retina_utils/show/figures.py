@@ -261,7 +261,7 @@ def plot_thresholds(
             dice = metrics.scores(human)["dice"]
             ax.axhline(dice, color=BLUE, lw=1.2, ls=":", label="Dice of the second observer")
             title += f"    second observer: Dice {dice:.3f}"
-        ax.set_title(f"{title}\n" + "    ".join(notes))
+        ax.set_title(f"{title}\n" + "    ".join(notes), parse_math=False)
         ax.set(xlabel="threshold", xlim=(0, 1), ylim=(0, 1))
     axes[0, 0].set_ylabel("score inside the field of view")
     handles, labels = axes[0, -1].get_legend_handles_labels()
@@ -449,7 +449,7 @@ def _grid(rows, columns, shape, width=WIDTH, gap=0.25, title=""):
     for ax in axes.flat:
         ax.axis("off")
     if title:  # given at once, an x would keep the layout from making room for it
-        fig.suptitle(title, ha="left", weight="bold").set_x(0.01)
+        fig.suptitle(title, ha="left", weight="bold", parse_math=False).set_x(0.01)
     longest = min(max(shape[:2]), round(150 * panel * max(1, shape[0] / shape[1])))
     return fig, axes, pictures.size_within(shape, longest)
 
@@ -462,7 +462,7 @@ def _show(ax, picture, title, shape=None, **options):
     drawn = ax.imshow(picture, **look | options)
     ax.set_anchor("N")  # titles of a row stand on one line, whatever the panels' heights
     ax.axis("off")
-    ax.set_title(title)
+    ax.set_title(title, parse_math=False)  # a name may hold a $
     return drawn
 
 

@@ -101,6 +101,11 @@ def read_run(folder: Path) -> Run:
     splits = read_splits(folder / "splits.csv", root)
     measured = {split: measure(folder, getattr(splits, split)) for split in results.splits}
     for split, counted in measured.items():
+        if lacking := metrics.SCORES.keys() - results.splits[split].pooled.keys():
+            raise RetinaError(
+                f"{folder / 'metrics.json'}: has no {' and '.join(sorted(lacking))}, so another "
+                "version of this code wrote it. Run 04_evaluate.ipynb again."
+            )
         recorded = results.splits[split].pooled["dice"]
         found = counted.scores(results.threshold.value).pooled["dice"]
         if not math.isclose(found, recorded, abs_tol=5e-4) and not math.isnan(found):

@@ -77,7 +77,8 @@ def spread(found: SplitScores) -> dict[str, str]:
 
 def mean_sd(mean: float, sd: float, digits: int = 3) -> str:
     """Mean and standard deviation as they are printed: "0.812 ± 0.015"."""
-    return f"{as_text(float(mean), digits)} ± {as_text(float(sd), digits)}"
+    mean, sd = (math.nan if value is None else float(value) for value in (mean, sd))
+    return f"{as_text(mean, digits)} ± {as_text(sd, digits)}"
 
 
 def _is_number(value) -> bool:
@@ -124,9 +125,10 @@ def level_table(model: nn.Module, height: int, width: int) -> list[dict]:
         size = {"height": high, "width": wide, "channels": channels}
         rows.append({"stage": stage, **size, "parameters": count_parameters(module)})
 
-    stages = {"head": twin.head}
-    for kind in ("down", "up", "fuse"):
-        stages |= {f"{kind} {i}": m for i, m in enumerate(getattr(twin, kind, []), start=1)}
+    stages = {}
+    for name, child in twin.named_children():  # a list of parts is numbered, finest first
+        parts = enumerate(child, start=1) if isinstance(child, nn.ModuleList) else [("", child)]
+        stages |= {f"{name} {i}".strip(): part for i, part in parts}
     for stage, module in stages.items():
         module.register_forward_hook(partial(record, stage))
     twin(image)

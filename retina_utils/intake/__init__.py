@@ -1,0 +1,1 @@
+"""What comes in from elsewhere: how it is decoded, and what about it is doubtful."""
