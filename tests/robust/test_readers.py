@@ -289,7 +289,17 @@ def test_import_data(case):
     with TemporaryDirectory() as folder:
         source, out = written(folder, f"from/{name}", content), Path(folder) / "data" / "out"
         try:
-            with one_case("import_data", name, "drive", "DRIVE", "training/", "test/", "people"):
+            with one_case(
+                "import_data",
+                name,
+                "drive",
+                "DRIVE",
+                "training/",
+                "TRAINING/",
+                "test/",
+                "TEST/",
+                "people",
+            ):
                 import_data("drive", source, out)
                 check_splits(data.load_data(out))
                 for row in files.read_csv(out / "checksums.csv"):
