@@ -180,6 +180,24 @@ def test_only_a_call_that_came_to_its_end_is_recorded_as_finished(
     assert set(before) < set(after)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+@pytest.mark.parametrize("error", [None, ValueError, RetinaError])
+def test_a_name_of_two_lines_does_not_tell_where_the_folder_is(
+    weights, tmp_path, monkeypatch, error
+):
+    def stop(network, name, file, *rest):
+        raise error(f"{file}: cannot be used")
+
+    if error:  # else what reading it raises
+        monkeypatch.setattr(command, "predict_photograph", stop)
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    (folder / "two\nlines.png").write_bytes(b"no image")
+    [outcome] = command.predict_folder(folder, tmp_path / "maps", weights=weights)
+    assert outcome.message.startswith("two\\nlines.png: cannot be ")
+    assert str(tmp_path) not in (tmp_path / "maps" / "summary.csv").read_text()
+
+
 def test_own_fov_masks_are_used(folder, weights, tmp_path):
     shape = images.read_photograph(folder / "good.png").shape[:2]
     half = np.zeros(shape, bool)

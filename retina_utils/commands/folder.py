@@ -139,7 +139,7 @@ def predict_folder(
             if same and not (force or wanted):
                 outcomes[name], before = old, before + 1
                 continue
-            outcome = try_photograph(network, name, file, fov_file, out, flips, dicom_seg)
+            outcome = try_photograph(network, name, file, out, fov_file, flips, dicom_seg)
             outcomes[name] = outcome._replace(fingerprint=current)
             # After each photograph, so that nothing done is lost; lines of others stay.
             write_summary(out, known | outcomes)
@@ -150,19 +150,11 @@ def predict_folder(
     return list(outcomes.values())
 
 
-def try_photograph(
-    network: Network,
-    name: str,
-    file: Path,
-    fov_file: Path | None,
-    out: Path,
-    flips: bool,
-    dicom_seg: bool = False,
-) -> Outcome:
-    """What became of it, also if it failed; a full disk, which stops all others too, is raised."""
+def try_photograph(network: Network, name: str, file: Path, out: Path, *how) -> Outcome:
+    """What became of :func:`predict_photograph`; a full disk, which stops all others, is raised."""
     started = time.monotonic()
     try:
-        outcome = predict_photograph(network, name, file, fov_file, out, flips, dicom_seg)
+        outcome = predict_photograph(network, name, file, out, *how)
     except Exception as error:  # damaged files make decoders raise anything
         if isinstance(error, OSError) and error.errno in FULL:
             raise
@@ -170,9 +162,10 @@ def try_photograph(
             with suppress(OSError):  # a name too long for a map has none
                 stale.unlink(missing_ok=True)
         message = str(error) if str(error) and isinstance(error, EXPECTED) else repr(error)
-        shown = printable(name).replace("\n", "\\n")
+        shown = images.printable(name)
         for place, word in ((file, shown), (f"{out}{os.sep}", "")):  # which may name people
-            message = printable(message).replace(printable(place), word)
+            for written in (printable, images.printable):  # as one raised it or another
+                message = printable(message).replace(written(place), word)
         message = " ".join(message.split())
         status = "left out" if isinstance(error, NotAPhotograph) else "failed"
         outcome = Outcome(name if is_text(name) else shown, status, message=message)
@@ -184,10 +177,10 @@ def predict_photograph(
     network: Network,
     name: str,
     file: Path,
-    fov_file: Path | None,
     out: Path,
+    fov_file: Path | None,
     flips: bool,
-    dicom_seg: bool = False,
+    dicom_seg: bool,
 ) -> Outcome:
     """The three files of one photograph, and what to write about it."""
     if not is_text(name):
