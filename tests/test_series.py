@@ -44,6 +44,11 @@ split = {"pooled": scores, "mean": scores, "sd": scores, "n": 4}
     "network": {}, "intervals": {}, "vessel_width": {}, "calibration_error": 0.1}))
 if "NAME" == "03_train" and epochs == 13:
     raise ValueError("unlucky")
+if "NAME" == "03_train" and epochs in (14, 15):  # what threads and libraries write themselves
+    import os, time
+    os.write(2, b"a thread complains ")
+    time.sleep(0.5)
+    os._exit(1) if epochs == 14 else None
 """
 
 
@@ -395,6 +400,17 @@ def test_a_kernel_that_dies_at_start_is_said_in_a_sentence(toy, foreign_kernel, 
     assert run(toy, "--run", "dead") == 2
     said = capfd.readouterr().err
     assert "01_data stopped. its kernel did not start" in said and "Traceback" not in said
+
+
+def test_a_kernel_that_dies_amid_its_work_leaves_its_last_words(toy, capfd):
+    assert run(toy, "--run", "died", "-p", "epochs", "14") == 2
+    said = capfd.readouterr().err
+    assert "03_train stopped. the kernel died" in said and "a thread complains" in said
+
+
+def test_what_a_kernel_mutters_is_not_passed_on(toy, capfd):
+    assert run(toy, "--run", "mutters", "-p", "epochs", "15") == 0
+    assert "complains" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("missing", [None, math.nan])

@@ -8,6 +8,7 @@ runs, ``false`` is false, a failed notebook stays readable, and the next run goe
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import papermill
@@ -17,7 +18,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from retina_utils import RetinaError
+from retina_utils import RetinaError, printable
 from retina_utils.checkpoint import PRETRAINED
 from retina_utils.commands.recipe import (
     cast,
@@ -39,10 +40,31 @@ PATHS = ("data_dir", "outputs_dir", "weights")
 
 
 class OwnKernel(AsyncKernelManager):
-    """A kernel of this very interpreter, whatever else is called python3 on Jupyter's paths."""
+    """A kernel of this very interpreter, whatever else is called python3 on Jupyter's paths.
+
+    What the kernel's process says outside of the notebook is noise (its threads complain while
+    they are closed), and the last words of a kernel that died; ``said`` keeps it.
+    """
+
+    said = None  # of the kernel that was started last
 
     def __init__(self, **options):
         super().__init__(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]), **options)
+
+    async def start_kernel(self, **options):
+        """Start it as every kernel is, its standard error into ``said``."""
+        OwnKernel.said = tempfile.TemporaryFile()  # noqa: SIM115 (until the next one starts)
+        return await super().start_kernel(stderr=OwnKernel.said, **options)
+
+    @classmethod
+    def last_words(cls) -> str:
+        """The last line the kernel's process wrote, in brackets; empty where there is none."""
+        if cls.said is None:
+            return ""
+        cls.said.seek(0)
+        lines = cls.said.read().decode(errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return f" (its last words: {printable(last[:200])})" if last else ""
 
 
 def run_series(
@@ -186,6 +208,7 @@ def run_notebook(source: Path, run: Path, chosen: dict, before: Path | None, fre
         what = f"its kernel did not start ({error}). Try: {sys.executable} -m ipykernel --version"
         if isinstance(error, DeadKernelError):
             what = "the kernel died, most often for want of memory: halve batch_size"
+            what += OwnKernel.last_words()
         if isinstance(error, PapermillExecutionError):
             what = f"{error.ename} in cell {error.exec_count}: {error.evalue}"
         raise RetinaError(
