@@ -22,6 +22,7 @@ from retina_utils.machine.compute import one_thread
 CHANNELS = {"green": 1, "luminance": 1, "rgb": 3}
 KEYS = ("image", "vessels", "fov")  # of an item
 MODES = ("patches", "whole")
+MARGIN = 32  # pixels of black on each side of the FOV
 NORMALISATIONS = ("photograph", "local")
 
 
@@ -78,8 +79,16 @@ class Preparation:
         return asdict(self)
 
     def frame(self, fov: np.ndarray) -> Frame:
-        """The crop and scale that bring a photograph with this FOV into the network's view."""
-        return frame_of(fov, self.patch_size if self.mode == "whole" else self.fov_diameter)
+        """The crop and scale that bring a photograph with this FOV into the network's view.
+
+        There is black around it, in training and in prediction: a convolution pads with zeros,
+        which black no longer is after the first layer, and where the FOV met the edge of what the
+        network is given it would draw lines that are not there.
+        """
+        if self.mode == "patches":
+            return frame_of(fov, self.fov_diameter, MARGIN)
+        margin = self.patch_size // 32
+        return frame_of(fov, self.patch_size - 2 * margin, margin)
 
     def view(self, image: np.ndarray, fov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """A photograph as the network sees it: (C, h, w) uint8 and its FOV (h, w) bool."""
@@ -257,10 +266,14 @@ def make_loader(
 
 def statistics_of(image: np.ndarray, fov: np.ndarray) -> Statistics:
     """Those of a (C, h, w) uint8 photograph and its (h, w) bool FOV."""
-    inside = image[:, fov] / 255
-    found = inside.mean(axis=1), inside.std(axis=1).clip(min=1 / 255)
-    tensors = (torch.from_numpy(a.astype(np.float32)[:, None, None]) for a in found)
-    return Statistics(*tensors, max(fov.shape))
+    values = np.arange(256) / 255
+    found = []
+    for channel in image:
+        share = np.bincount(channel[fov], minlength=256) / fov.sum()
+        mean = share @ values
+        found.append((mean, max(np.sqrt(share @ (values - mean) ** 2), 1 / 255)))
+    tensors = torch.tensor(found, dtype=torch.float32).T[..., None, None]
+    return Statistics(*tensors, max(fov.any(0).sum(), fov.any(1).sum()))
 
 
 def normalise_locally(image: torch.Tensor, fov: torch.Tensor, diameter: int) -> torch.Tensor:

@@ -10,6 +10,8 @@ from retina_utils.machine.compute import OutOfMemory, autocast, explain_memory
 from retina_utils.patches import cut, patch_grid, statistics_of
 
 FLIPS = ((), (-1,), (-2,), (-2, -1))
+LARGEST = 1536  # pixels: a side of what is given to a network at once; about 1 GiB of memory
+OVERLAP = 128  # pixels that neighbours of this size share
 
 
 @torch.inference_mode()
@@ -24,9 +26,10 @@ def predict_image(
 ) -> np.ndarray:
     """The probability of vessel for every pixel of a photograph.
 
-    The photograph is cropped to its FOV and brought to the network's scale; overlapping patches
-    are predicted and averaged *as probabilities*, each weighted less towards its border where it
-    saw less around; the map returns to the photograph's own size.
+    The photograph is cropped to its FOV and brought to the network's scale, and the map returns
+    to the photograph's own size. A network that only looks at a pixel's surroundings is given all
+    of it at once, up to 1536 pixels a side; any other, and larger ones, overlapping patches, which
+    are averaged *as probabilities*, each weighted less towards its border where it saw less around.
 
     Parameters
     ----------
@@ -82,10 +85,13 @@ def average_patches(
     network: Network, tensor: np.ndarray, batch_size: int, precision: str
 ) -> np.ndarray:
     """Weighted mean of overlapping patches: (C, H, W) float32 -> (H, W) float32 in [0, 1]."""
-    model, size = network.model, network.preparation.patch_size
+    model, size, stride = network.model, network.preparation.patch_size, network.preparation.stride
     height, width = tensor.shape[-2:]
     device = next(model.parameters()).device
-    corners = patch_grid(height, width, size, network.preparation.stride)
+    if getattr(model, "takes_any_size", False):
+        size = max(size, min(max(height, width), LARGEST))
+        stride = size - OVERLAP
+    corners = patch_grid(height, width, size, stride)
     weight = patch_weight(size)
     total = np.zeros((max(height, size), max(width, size)), np.float32)
     weights = np.zeros_like(total)

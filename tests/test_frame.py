@@ -84,3 +84,18 @@ def test_frames_refuse_what_does_not_fit():
         frame_of(np.zeros((5, 5), bool))
     with pytest.raises(ValueError, match="-1"):
         frame_of(circle(), diameter=-1)
+
+
+def test_a_margin_is_black_in_every_view_and_gone_on_the_way_back():
+    disc = circle()
+    bare, frame = frame_of(disc, diameter=200), frame_of(disc, diameter=200, margin=7)
+    image, vessels = photograph(disc), vessels_on(disc)
+    views = [(f.view(image), f.view(vessels), f.share(vessels)) for f in (bare, frame)]
+    for plain, wide in zip(*views, strict=True):
+        assert wide.shape[:2] == (214, 214) and wide.dtype == plain.dtype
+        np.testing.assert_array_equal(wide[7:-7, 7:-7], plain)
+        assert wide.sum(dtype=float) == plain.sum(dtype=float)
+    probability = views[0][2] / 255
+    np.testing.assert_array_equal(frame.restore(np.pad(probability, 7)), bare.restore(probability))
+    with pytest.raises(ValueError, match=r"expected the frame's size \(214, 214\)"):
+        frame.restore(probability)

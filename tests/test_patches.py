@@ -69,8 +69,19 @@ def test_the_network_sees_a_standardised_photograph(sample):
 def test_whole_mode_shows_the_whole_photograph_in_one_patch(sample):
     dataset = RetinaDataset([sample], Preparation(mode="whole", patch_size=128, stride=64))
     assert len(dataset) == 1
-    share = dataset[0]["fov"].mean().item()
-    assert share == pytest.approx(np.pi / 4, abs=0.03)  # a disc in its square
+    fov = dataset[0]["fov"][0]
+    assert fov[4:-4, 4:-4].mean() == pytest.approx(np.pi / 4, abs=0.03)  # a disc in its square
+    assert fov.sum() == fov[4:-4, 4:-4].sum()
+
+
+@pytest.mark.parametrize("mode", ["patches", "whole"])
+def test_the_fov_never_meets_the_edge_of_what_the_network_is_given(sample, mode):
+    preparation = Preparation(patch_size=512, stride=512, mode=mode)
+    taught = RetinaDataset([sample], preparation)[0]["fov"][0].numpy() > 0
+    _, predicted = preparation.view(sample.image, sample.fov)
+    for fov in (taught, predicted):
+        assert fov.any() and not (fov[0].any() or fov[:, 0].any())
+    assert not (predicted[-1].any() or predicted[:, -1].any())
 
 
 @pytest.mark.parametrize("strength", ["none", *STRENGTHS])
@@ -152,11 +163,11 @@ def test_another_camera_changes_the_light_but_not_what_standardising_takes_away(
 
 
 def test_scaled_vessels_are_the_share_of_each_pixel(sample):
-    half = Preparation(fov_diameter=128, patch_size=128, stride=128)
+    half = Preparation(fov_diameter=128, patch_size=192, stride=128)
     vessels = RetinaDataset([sample], half)[0]["vessels"]
     frame = half.frame(sample.fov)
     whole = sample.vessels[slice(*frame.rows), slice(*frame.columns)].mean()
-    assert vessels.mean() == pytest.approx(whole, rel=0.01)
+    assert vessels[0, 32:-32, 32:-32].mean() == pytest.approx(whole, rel=0.01)
     assert len(vessels.unique()) > 20  # not two-valued
     share = RetinaDataset([sample], half).vessel_prevalence()
     assert share == pytest.approx(sample.vessels[sample.fov].mean(), rel=0.03)

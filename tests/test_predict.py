@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from retina_utils import predict
 from retina_utils.checkpoint import Network, load_network
 from retina_utils.machine.compute import OutOfMemory
 from retina_utils.metrics import histogram, roc_auc
@@ -61,6 +62,28 @@ def test_patch_borders_count_less_than_middles():
     inner = np.abs(found - right)[100:300, 100:300]
     assert inner.max() < 0.15  # a plain mean would be off by up to a half
     assert patch_weight(128).min() > 0
+
+
+def test_a_network_of_surroundings_gets_all_at_once_and_any_other_its_own_patches(sample):
+    seen = []
+    for norm in ("batch", "instance"):
+        model = UNet(widths=(4, 8), norm=norm)
+        model.register_forward_pre_hook(lambda model, given: seen.append(tuple(given[0].shape)))
+        predict_image(net(model, patch_size=64, stride=32), sample.image, sample.fov)
+    assert seen[0][0] == 1 and min(seen[0][2:]) > max(sample.fov.any(0).sum(), 200)
+    assert {shape[2:] for shape in seen[1:]} == {(64, 64)}
+
+
+def test_a_photograph_too_large_to_be_given_at_once_leaves_no_seam(sample, monkeypatch):
+    torch.manual_seed(0)
+    model = UNet(widths=(4, 8)).eval()
+    nn.init.normal_(model.head.weight)
+    options = {"fov": sample.fov, "precision": "float32"}
+    network = net(model, patch_size=64, stride=32)
+    whole = predict_image(network, sample.image, **options)
+    monkeypatch.setattr(predict, "LARGEST", 200)
+    tiled = predict_image(network, sample.image, **options)
+    assert 0 < np.abs(tiled - whole).max() < 0.02
 
 
 def test_nothing_is_predicted_outside_the_fov(sample):
