@@ -103,7 +103,7 @@ def fov_diameter(fov: np.ndarray) -> int:
 
 
 def _area_mean(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Mean of (H, W) bool ``array`` over the exact area of each pixel of a grid of ``size``, float64.
+    """Mean of (H, W) bool ``array`` over the exact area of each pixel of a grid, float64 of ``size``.
 
     Pillow's box filter counts each pixel wholly or not at all, so that halves are common and a
     threshold at one half makes vessels grow by 4 to 9 %.
@@ -113,7 +113,7 @@ def _area_mean(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _overlap(length: int, pixels: int) -> csr_array:
-    """How much of each of ``pixels`` new pixels each of ``length`` old ones makes up, (new, old)."""
+    """How much of each of ``pixels`` new ones each of ``length`` old ones makes up: (new, old)."""
     edges = np.linspace(0, length, pixels + 1)
     cuts = np.union1d(edges, np.arange(length + 1))
     middle = (cuts[:-1] + cuts[1:]) / 2
