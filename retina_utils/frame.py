@@ -103,7 +103,7 @@ def fov_diameter(fov: np.ndarray) -> int:
 
 
 def _area_mean(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Mean of (H, W) bool ``array`` over the exact area of each pixel of a grid, float64 of ``size``.
+    """Mean of (H, W) bool ``array`` over the area of each pixel of a grid of ``size``, float64.
 
     Pillow's box filter counts each pixel wholly or not at all, so that halves are common and a
     threshold at one half makes vessels grow by 4 to 9 %.

@@ -22,7 +22,7 @@ from retina_utils.machine.compute import one_thread
 CHANNELS = {"green": 1, "luminance": 1, "rgb": 3}
 KEYS = ("image", "vessels", "fov")  # of an item
 MODES = ("patches", "whole")
-MARGIN = 32  # pixels of black on each side of the FOV
+MARGIN = 16  # pixels of black on each side of the FOV
 NORMALISATIONS = ("photograph", "local")
 
 
