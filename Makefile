@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY = PASSIVE
 as_typed = RETINA_COMMAND='$(subst ','\'',make $@ $(strip $(foreach v,$(1),$(if $($v),$v="$($v)"))))'
 
 .DEFAULT_GOAL := help
-.PHONY: help run-all report predict benchmark pretrained test test-units test-notebooks test-browser test-robust lab import-data diff refresh tiny badges lint lock clean
+.PHONY: help run-all verify report predict benchmark pretrained test test-units test-notebooks test-browser test-robust lab import-data diff refresh tiny badges lint lock audit clean
 
 help: ## list the commands
 	@echo "Retinal-vessel segmentation notebooks. Commands:"
@@ -23,6 +23,10 @@ run-all: $(VENV)/.installed ## run the series: PRESET=tiny DATA=folder RUN=name 
 	@$(call as_typed,PRESET DATA RUN FRESH ARGS) $(PY) -m retina_utils.commands run-all \
 	  --preset $(PRESET) $(if $(DATA),--data "$(DATA)") $(if $(RUN),--run "$(RUN)") \
 	  $(if $(FRESH),--fresh) $(ARGS)
+
+verify: $(VENV)/.installed ## run a finished run anew and compare every result: RUN=name
+	@$(if $(RUN),,echo 'Usage: make verify RUN=<name of a folder in outputs>' >&2; exit 2)
+	@$(call as_typed,RUN ARGS) $(PY) -m retina_utils.commands verify "$(RUN)" $(ARGS)
 
 report: $(VENV)/.installed ## write the page of a finished run anew: RUN=name
 	@$(if $(RUN),,echo 'Usage: make report RUN=<name of a folder in outputs>' >&2; exit 2)
@@ -85,9 +89,22 @@ badges: ## point the Colab badges at your repository: REPO=owner/name
 lint: $(VENV)/.installed ## check style and formatting
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 
+# No hashes in it: pip refuses them beside the --editable of environment.yml, and PyTorch's CPU index
+# has other files of the same versions. What --generate-hashes finds would be true on PyPI alone.
 lock: $(VENV)/.installed ## renew requirements.lock from pyproject.toml
 	$(PY) -m pip install --quiet uv && $(VENV)/bin/uv pip compile pyproject.toml --extra dev \
 	  --universal --python-version 3.11 --no-annotate --no-header --upgrade --output-file requirements.lock
+
+# --strict: of a package that the service does not know, it would else say that all is well.
+audit: $(VENV)/.installed ## known weaknesses of what requirements.lock pins (asks a service on the net)
+	@$(PY) -m pip install --quiet pip-audit
+	@said=$$(mktemp) && trap 'rm -f "$$said" "$$said.table"' EXIT && \
+	  if $(VENV)/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off --desc off \
+	    -r requirements.lock --output "$$said.table" $(ARGS) 2>"$$said"; \
+	  then echo "No known weakness in what requirements.lock pins for this Python and system."; \
+	  elif test -s "$$said.table"; then cat "$$said.table"; exit 1; \
+	  else echo "Nothing was audited: the service gave no answer ($$(tail -n 1 "$$said" | cut -c 1-200))." \
+	    "Try again where pypi.org can be reached, or ask another: make audit ARGS='-s osv'." >&2; exit 2; fi
 
 clean: ## remove what was built and run (outputs/, .venv); data/ stays
 	test ! -d outputs || find outputs -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +

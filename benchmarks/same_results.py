@@ -11,34 +11,14 @@ In each checkout (on the same machine), after ``make import-data DATASET=chase_d
 and then ``python benchmarks/same_results.py OLD NEW``, with the paths of both.
 """
 
-import json
 import sys
 from pathlib import Path
 
-import numpy as np
-import torch
+from retina_utils.commands.verify import differences
 
 KINDS = ("splits.csv", "history.csv", "metrics.csv", "table.csv", "*.png", "people.csv")
 KINDS += ("metrics.json", "*.pth", "*.pt", "histograms.npz")
 ASIDE = ("figures", "notebooks")  # pictures for looking at, and notebooks with times in them
-
-
-def equal(old: Path, new: Path) -> bool:
-    """Whether two results are the same: weights by value, JSON and CSV by content, else bytes."""
-    if old.suffix in (".pt", ".pth"):
-        first, second = (torch.load(p, weights_only=True) for p in (old, new))
-        names = first["weights"].keys() | second["weights"].keys()
-        rest = [{k: v for k, v in f.items() if k != "weights"} for f in (first, second)]
-        pairs = ((first["weights"].get(n), second["weights"].get(n)) for n in names)
-        return rest[0] == rest[1] and all(torch.equal(*pair) for pair in pairs)
-    if old.suffix == ".json":
-        return json.loads(old.read_text()) == json.loads(new.read_text())
-    if old.suffix == ".csv":
-        return old.read_text().splitlines() == new.read_text().splitlines()
-    if old.suffix == ".npz":
-        with np.load(old) as first, np.load(new) as second:
-            return set(first) == set(second) and all((first[k] == second[k]).all() for k in first)
-    return old.read_bytes() == new.read_bytes()
 
 
 def compare(old: Path, new: Path) -> int:
@@ -50,7 +30,7 @@ def compare(old: Path, new: Path) -> int:
             for path in [*old.glob(f"outputs/**/{kind}"), *old.glob(f"data/*/{kind}")]
             if not set(path.relative_to(old).parts) & set(ASIDE)
         )
-        wrong = [p for p in found if not (new / p).exists() or not equal(old / p, new / p)]
+        wrong = [path for path in found if differences(old / path, new / path)]
         different += len(wrong)
         print(f"{kind:15} {len(found):4d} compared, {len(wrong)} differ", *wrong[:5], sep="  ")
     return different

@@ -135,7 +135,7 @@ def make_scheduler(
     Another name is refused, and a ``patience`` that would stop the training before "plateau" ever
     lowers the rate.
     """
-    name, epochs = recipe["schedule"], max(recipe["epochs"], 1)
+    name, epochs = recipe["schedule"], recipe["epochs"]
     if name not in SCHEDULES:
         raise ValueError(f"schedule={name!r}: expected one of {', '.join(SCHEDULES)}")
     rate = optimizer.param_groups[0]["lr"]

@@ -46,6 +46,27 @@ def test_a_changed_or_missing_file_is_noticed(run):
         runs.require(run, "01_data")
 
 
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[]", b"[" * 100_000, b'{"files": []}', b""])
+def test_a_damaged_manifest_is_said_with_what_to_do(run, content):
+    (run / "01_data.json").write_bytes(content)
+    with pytest.raises(RetinaError, match=r"01_data\.json: (damaged|no record).* Remove it, and"):
+        runs.require(run, "01_data")
+
+
+def test_a_run_and_its_data_can_be_moved_together(tmp_path):
+    run = runs.open_run(tmp_path / "here" / "outputs", "demo")
+    data_dir = tmp_path / "here" / "eyes"
+    data_dir.mkdir()
+    (data_dir / "a.png").write_bytes(b"a")
+    sums = runs.checksums([data_dir / "a.png"], data_dir)
+    runs.record(run, "01_data", {}, {"data_dir": str(data_dir), "data_files": sums})
+    assert str(tmp_path) not in (run / "01_data.json").read_text()
+    moved = (tmp_path / "here").rename(tmp_path / "there")
+    found = runs.require(moved / "outputs" / "demo", "01_data")["results"]
+    assert found["data_dir"] == str(moved / "eyes")
+    assert not runs.changed_files(found["data_files"], moved / "eyes")
+
+
 @pytest.mark.parametrize("name", ["../elsewhere", "a/b", "", ".hidden"])
 def test_a_run_cannot_leave_the_outputs_folder(tmp_path, name):
     with pytest.raises(RetinaError, match="expected letters, digits"):
@@ -136,7 +157,7 @@ def test_a_share_without_locks_is_said(run, monkeypatch, capsys):
     runs.close_run(run)
     monkeypatch.setattr(FileLock, "acquire", refuse)
     assert runs.open_run(run.parent, run.name) == run
-    assert "cannot be locked here" in capsys.readouterr().out
+    assert "cannot be locked" in capsys.readouterr().err
 
 
 def test_a_manifest_names_no_home(run, monkeypatch):
@@ -144,6 +165,8 @@ def test_a_manifest_names_no_home(run, monkeypatch):
     monkeypatch.setenv("RETINA_COMMAND", "make run-all DATA='/home/jane/eyes' RUN=/home/janet")
     made = runs.record(run, "01_data", {"data_dir": "/home/jane/eyes", "seed": 1})
     assert made["parameters"] == {"data_dir": "~/eyes", "seed": 1}
+    assert runs.without_place("/mnt/smith/eyes") == ".../eyes"
+    assert runs.without_place("../data/tiny") == "../data/tiny"
     assert made["provenance"]["command"] == "make run-all DATA='~/eyes' RUN=/home/janet"
 
 

@@ -33,7 +33,8 @@ run: str = "tiny"
 WORK = """\
 import json, pathlib
 folder = pathlib.Path(outputs_dir, run)
-(folder / "NAME.json").write_text(json.dumps({"files": {}, "epochs": epochs}))
+parts = {part: {} for part in ("parameters", "results", "files", "provenance")}
+(folder / "NAME.json").write_text(json.dumps(parts | {"epochs": epochs}))
 count = folder / "NAME.count"
 count.write_text(str(int(count.read_text()) + 1 if count.exists() else 1))
 scores = {"dice": 0.8, "iou": 0.7, "auc": 0.98, "ap": 0.9}
@@ -126,6 +127,20 @@ def test_nothing_runs_twice_unless_something_changed(toy, capfd):
     assert manifest["epochs"] == 4
 
 
+@pytest.mark.parametrize("file", ["04_evaluate.json", "notebooks/04_evaluate.done"])
+def test_a_damaged_record_is_named_and_made_again(toy, capfd, file):
+    path = toy / "outputs" / "damaged" / file
+    assert run(toy, "--run", "damaged") == 0
+    before = count(toy, "04_evaluate", "damaged")
+    path.write_bytes(b"{")
+    assert run(toy, "--run", "damaged") == 0
+    said = capfd.readouterr()
+    assert "Traceback" not in said.err
+    assert f"04_evaluate is not up to date. {path}: damaged" in said.out
+    assert count(toy, "04_evaluate", "damaged") == before + 1
+    assert count(toy, "02_model", "damaged") == 1
+
+
 def test_given_weights_leave_the_training_out(toy, capfd, monkeypatch):
     (toy / "w.pt").write_bytes(b"one")
     monkeypatch.chdir(toy)
@@ -210,11 +225,19 @@ def test_a_wrong_call_stops_before_anything_runs(toy, capfd, arguments, words):
         ("false", "text", "false"),
         ("1e3", 1, 1000),
         ("010", 1, 10),  # YAML 1.1 takes it for eight
+        ("[010, 1e1]", [1], [10, 10]),
+        ("no", True, False),
+        ("no", "tiny", "no"),
+        ("", "tiny", ""),
     ],
 )
-def test_values_from_the_command_line_have_the_expected_type(text, default, value):
-    found = cast("name", text, default)
-    assert found == value and type(found) is type(value)
+def test_values_have_the_expected_type_and_mean_the_same_in_a_preset(
+    tmp_path, text, default, value
+):
+    (tmp_path / "mine.yaml").write_text(f"name: {text}\n")
+    for given in (text, read_preset(tmp_path, "mine")["name"]):
+        found = cast("name", given, default)
+        assert found == value and type(found) is type(value)
 
 
 @pytest.mark.parametrize(
@@ -228,9 +251,9 @@ def test_values_from_the_command_line_have_the_expected_type(text, default, valu
         ("[8, x]", [1], "found 'x', expected a whole number"),
         ("[8, 16.5]", [1], r"found 16\.5, expected a whole number"),
         ("[8", [1], "cannot be read as YAML .*expected ',' or ']'"),
-        ("!!python/name:os.system", [1], "cannot be read as YAML"),
+        ("!!python/name:os.system", [1], "found '', expected a list"),
         ("[" * 5000, [1], "cannot be read as YAML"),
-        ("@", True, "cannot be read as YAML"),
+        ("@", True, "found '@', expected true or false"),
     ],
 )
 def test_values_that_are_no_such_values_are_refused_by_name(text, default, message):
@@ -238,7 +261,7 @@ def test_values_that_are_no_such_values_are_refused_by_name(text, default, messa
         cast("lr", text, default)
 
 
-@pytest.mark.parametrize("content", [b"epochs: [", b"- 5", b"5", b"\xff", b"1: 2", b"a: b: c"])
+@pytest.mark.parametrize("content", [b"epochs: [", b"- 5", b"5", b"\xff", b"a: b: c"])
 def test_a_preset_that_is_none_is_named(tmp_path, content):
     (tmp_path / "mine.yaml").write_bytes(content)
     with pytest.raises(RetinaError, match=r"mine\.yaml: (cannot be read|expected lines)"):
@@ -411,6 +434,23 @@ def test_a_kernel_that_dies_amid_its_work_leaves_its_last_words(toy, capfd):
 def test_what_a_kernel_mutters_is_not_passed_on(toy, capfd):
     assert run(toy, "--run", "mutters", "-p", "epochs", "15") == 0
     assert "complains" not in capfd.readouterr().err
+
+
+OFFLINE = ["unshare", "--map-root-user", "--net"]  # not even a loopback
+CAN_CUT_OFF = (
+    shutil.which("unshare")
+    and not subprocess.run([*OFFLINE, "true"], capture_output=True).returncode
+)
+
+
+@pytest.mark.skipif(not CAN_CUT_OFF, reason="this system cuts no network off")
+def test_a_machine_that_cannot_reach_itself_is_said_before_a_kernel_is_waited_for(toy):
+    command = [sys.executable, "-m", "retina_utils.commands", "run-all"]
+    command += ["--notebooks", str(toy / "notebooks"), "--run", "cut_off"]
+    done = subprocess.run([*OFFLINE, *command], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("run-all: 127.0.0.1: this machine cannot reach itself (")
+    assert count(toy, "01_data", "cut_off") == 0
 
 
 @pytest.mark.parametrize("missing", [None, math.nan])

@@ -152,15 +152,38 @@ def test_make_clean_leaves_data_and_what_is_committed(house):
         ),
         (["benchmark", "DATASET=hrf"], 'make benchmark DATASET="hrf"'),
         (["predict", "IMAGES=a", "OUT=b"], 'make predict IMAGES="a" OUT="b"'),
+        (["verify", "RUN=tiny"], 'make verify RUN="tiny"'),
     ],
 )
 def test_the_command_is_recorded_as_it_was_typed(house, arguments, command):
     assert f"command {command}" in make(house, *arguments)
 
 
+AUDITS = {  # what a pip-audit does that is given the file for its table as TABLE
+    "exit 0": (0, "No known weakness"),
+    "echo 'torch 1.0 CVE-1' > TABLE; exit 1": (2, "torch 1.0 CVE-1"),  # make's 2, for our 1
+    "echo 'a Traceback' >&2; echo 'ConnectionError: no net' >&2; exit 1": (2, "no answer"),
+}
+
+
+@pytest.mark.parametrize("audit", AUDITS)
+def test_an_audit_says_what_it_found_or_that_it_found_nothing_out(house, audit):
+    program = house / ".venv" / "bin" / "pip-audit"
+    table = 'while [ "$1" != --output ]; do echo "$1" >> asked; shift; done; table=$2\n'
+    program.write_text(f"#!/bin/sh\n{table}{audit.replace('TABLE', '$table')}\n")
+    program.chmod(0o755)
+    done = subprocess.run(["make", "audit"], cwd=house, capture_output=True, text=True)
+    status, words = AUDITS[audit]
+    said = done.stdout + done.stderr
+    assert done.returncode == status and words in said
+    assert "Traceback" not in said and ("ConnectionError: no net" in said) == (words == "no answer")
+    # Without it a package that the service does not know counts as one without weaknesses.
+    assert "--strict" in (house / "asked").read_text().split()
+
+
 def test_make_alone_lists_the_commands():
     said = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for command in ("run-all", "test", "lab", "import-data", "diff", "clean"):
+    for command in ("run-all", "verify", "test", "lab", "import-data", "diff", "audit", "clean"):
         assert re.search(rf"^  make {command} +\S", said, re.MULTILINE), command
 
 

@@ -77,6 +77,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="other seeds draw other persons")
     add("--force", action="store_true", help="write into a non-empty folder")
 
+    add = command("verify", "commands.verify:verify_run", "run a finished run anew and compare")
+    add("run", help="its name, a folder in --outputs")
+    add("--outputs", default="outputs", help="folder of the runs")
+    add("--notebooks", default="notebooks", help="folder of the notebooks")
+
     add = command("report", "show.report:write_report", "write the page of a finished run anew")
     add("run_folder", type=Path, help="outputs/<run>")
     return top

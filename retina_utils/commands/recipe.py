@@ -47,7 +47,7 @@ def read_preset(folder: Path, name: str) -> dict:
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
         raise RetinaError(f"PRESET={name}: no such preset. Expected one of {known}.")
     found = read_yaml(path.read_bytes(), str(path)) or {}
-    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+    if not isinstance(found, dict):
         raise RetinaError(
             f"{path}: expected lines such as `epochs: 30`, found {reprlib.repr(found)}"
         )
@@ -55,9 +55,12 @@ def read_preset(folder: Path, name: str) -> dict:
 
 
 def read_yaml(text: str | bytes, where: str):
-    """What YAML makes of a text; a RetinaError where it makes nothing of it."""
+    """The lists and names in a YAML text, all else as it is written: YAML takes 010 for eight.
+
+    A RetinaError where it makes nothing of it.
+    """
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, yaml.BaseLoader)  # which builds nothing but lists, dicts and text
     except (yaml.YAMLError, ValueError, AttributeError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise RetinaError(f"{where}: cannot be read as YAML ({reason[:200]}).") from error
@@ -76,10 +79,9 @@ def check_known(name: str, declared: Iterable[str], where: str) -> None:
 def cast(name: str, value, default):
     """``value`` in the type of the parameter's default; a RetinaError if it cannot be.
 
-    Text from the command line is read as YAML, except where text is wanted, so that ``false`` is
-    False, ``[8, 16]`` a list and a run called ``001`` keeps its zeros; and except where a number
-    is: YAML takes 1e-4 for text, 010 for eight and 1:30 for ninety. Numbers have to be finite, and
-    all of a list like those of its default.
+    A preset's values come as text, as those of the command line do, and mean the same: ``false`` is
+    False, ``[8, 16]`` a list, 010 ten, and a run called ``001`` keeps its zeros. Numbers have to be
+    finite, and all of a list like those of its default.
     """
     wanted = type(default)
     if wanted is str:
@@ -88,6 +90,8 @@ def cast(name: str, value, default):
         for number in (int, float):
             with suppress(ValueError, TypeError):
                 value = number(value) if isinstance(value, str) else value
+    elif isinstance(value, str) and wanted is bool:
+        value = yaml.SafeLoader.bool_values.get(value.strip().lower(), value)
     elif isinstance(value, str):
         value = read_yaml(value.strip(), f"parameter {name}")
     if wanted is float and type(value) is int:

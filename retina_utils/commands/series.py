@@ -7,6 +7,7 @@ runs, ``false`` is false, a failed notebook stays readable, and the next run goe
 """
 
 import os
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -120,7 +121,8 @@ def find_notebooks(folder: str) -> Path:
 def collect_parameters(folder: Path, preset: str, given: dict) -> tuple[dict, tuple[str, ...]]:
     """Every parameter that is set, checked against the notebooks, and the notebooks to run."""
     declared = declared_by(folder, NOTEBOOKS)
-    sources = {f"preset {preset}": read_preset(folder / "presets", preset), "command line": given}
+    presets = {f"preset {preset}": read_preset(folder / "presets", preset)} if preset else {}
+    sources = presets | {"command line": given}
     chosen = {}
     for where, values in sources.items():
         for name, value in values.items():
@@ -184,6 +186,7 @@ def run_notebook(source: Path, run: Path, chosen: dict, before: Path | None, fre
     if not fresh and is_current(finished, current):
         print(f"{name}: up to date")
         return False
+    require_loopback()
     for later in NOTEBOOKS[NOTEBOOKS.index(name) :]:  # all of these are about to change
         finished.with_name(f"{later}.done").unlink(missing_ok=True)
     finished.parent.mkdir(exist_ok=True)
@@ -220,6 +223,21 @@ def run_notebook(source: Path, run: Path, chosen: dict, before: Path | None, fre
     return True
 
 
+def require_loopback() -> None:
+    """Refuse a machine that cannot speak with itself, where a kernel is waited for in vain."""
+    try:
+        with (
+            socket.create_server(("127.0.0.1", 0)) as server,
+            socket.create_connection(server.getsockname(), timeout=5),
+        ):
+            pass
+    except OSError as error:
+        raise RetinaError(
+            f"127.0.0.1: this machine cannot reach itself ({error.strerror or error}), and over it "
+            "the series speaks with its notebooks. Switch its loopback on (ip link set lo up)."
+        ) from error
+
+
 def what_decides(source: Path, parameters: dict, before: Path | None) -> list:
     """What a notebook's result depends on: its code, parameters, data, weights, what ran before.
 
@@ -241,11 +259,13 @@ def what_decides(source: Path, parameters: dict, before: Path | None) -> list:
 def is_current(finished: Path, current: str) -> bool:
     """Whether a notebook finished with this fingerprint and its files are as it left them."""
     done = finished.with_suffix(".done")
-    if not (finished.exists() and done.exists()) or read_json(done)["fingerprint"] != current:
+    if not (finished.exists() and done.exists()):
         return False
     try:
-        return bool(require(finished.parents[1], finished.stem))
-    except RetinaError:
+        same = read_json(done) == {"fingerprint": current}
+        return same and bool(require(finished.parents[1], finished.stem))
+    except RetinaError as error:
+        print(f"\n{finished.stem} is not up to date. {error}")
         return False
 
 

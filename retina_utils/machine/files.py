@@ -73,21 +73,31 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
     A RetinaError says if another command is at work in it; the log if its disk has no locks.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    lock = FileLock(Path(folder) / ".retina.lock", timeout=0, mode=0o666)  # for all who share it
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RetinaError(
-            f"{folder}: another command is writing into it. Wait for it, or choose another folder."
-        ) from None
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
-            raise  # else a share that has no locks, where people have to see to it
-        print(f"{printable(folder)}: cannot be locked; run one command at a time", file=sys.stderr)
+    busy = f"{folder}: another command is writing into it. Wait for it, or choose another folder."
+    lock = take_lock(Path(folder) / ".retina.lock", busy)
     try:
         yield
     finally:
         lock.release()
+
+
+def take_lock(path: Path, busy: str) -> FileLock:
+    """The lock of a file, ours until it is released or this process ends.
+
+    A RetinaError says ``busy`` if another process has it; the log if its disk has no locks.
+    """
+    lock = FileLock(path, timeout=0, mode=0o666, thread_local=False)  # for all who share it
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RetinaError(busy) from None
+    except (OSError, NotImplementedError) as error:
+        known = (None, errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
+        if getattr(error, "errno", None) not in known:
+            raise  # else a share that has no locks, where people have to see to it
+        folder = printable(path.parent)
+        print(f"{folder}: cannot be locked; run one command at a time", file=sys.stderr)
+    return lock
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -104,8 +114,13 @@ def render(template: str | Path, **facts) -> str:
 
 
 def read_json(path: str | Path) -> dict | list:
-    """What :func:`write_json` wrote."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """What :func:`write_json` wrote; a RetinaError if it is damaged."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise RetinaError(
+            f"{path}: damaged ({error}). Remove it, and give the command that wrote it again."
+        ) from error
 
 
 def write_json(path: str | Path, content: dict | list) -> None:

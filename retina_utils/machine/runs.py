@@ -7,16 +7,23 @@ import platform
 import re
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import DEVNULL, SubprocessError, check_output
 
 import torch
-from filelock import FileLock, Timeout
 
 from retina_utils import RetinaError
 from retina_utils.machine.compute import choose_device, peak_memory_gib
-from retina_utils.machine.files import atomic_path, fingerprint, read_json, sha256, write_json
+from retina_utils.machine.files import (
+    atomic_path,
+    fingerprint,
+    read_json,
+    sha256,
+    take_lock,
+    write_json,
+)
 
 NOTEBOOKS = ("01_data", "02_model", "03_train", "04_evaluate", "05_visualize")
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "scipy", "matplotlib", "ipywidgets")
@@ -67,24 +74,14 @@ def open_run(outputs_dir: str | Path, run: str) -> Path:
             "outputs_dir to one that is."
         ) from error
     if os.environ.get(LENT) != str(folder):  # else it is ours by the series that runs us
-        _lock(folder)
-    return folder
-
-
-def _lock(folder: Path) -> None:
-    """Take a run's folder for this process; the system takes it back if the process dies."""
-    lock = LOCKS.setdefault(folder, FileLock(folder / ".lock", thread_local=False))
-    try:
-        if not lock.is_locked:
-            lock.acquire(timeout=0)
-    except Timeout as error:
-        raise RetinaError(
+        busy = (
             f"{folder}: another run is at work in this folder, and the two would mix. Wait until "
             "it is done, shut down the kernel of the notebook that opened it, or choose another "
             "run (RUN=...)."
-        ) from error
-    except (OSError, NotImplementedError):  # some shares know no locks
-        print(f"{folder}: cannot be locked here; take care that only one run works in it.")
+        )
+        if folder not in LOCKS:
+            LOCKS[folder] = take_lock(folder / ".lock", busy)
+    return folder
 
 
 def close_run(folder: Path) -> None:
@@ -116,15 +113,40 @@ def require(run: Path, notebook: str) -> dict:
             f"{run.name}: {notebook} has not run yet in {run}. Run {notebook}.ipynb first "
             "(with the same run and outputs_dir), or all five: make run-all."
         )
-    manifest = read_json(path)
-    for name, digest in manifest["files"].items():
-        there = (run / name).exists()
-        if not there or sha256(run / name) != digest:
-            state = "was changed" if there else "is missing"
-            raise RetinaError(
-                f"{run / name} {state} since {notebook} wrote it. Run {notebook}.ipynb again."
-            )
+    manifest = read_manifest(path)
+    for name, state in changed_files(manifest["files"], run).items():
+        raise RetinaError(
+            f"{run / name} {state} since {notebook} wrote it. Run {notebook}.ipynb again."
+        )
     return manifest
+
+
+def read_manifest(path: Path) -> dict:
+    """What :func:`record` wrote, with the data's folder as it is reached from here.
+
+    A RetinaError says if it is damaged.
+    """
+    manifest = read_json(path)
+    try:
+        for part in ("parameters", "results", "files", "provenance"):
+            dict.keys(manifest[part])
+    except (KeyError, TypeError) as error:
+        raise RetinaError(
+            f"{path}: no record of a notebook. Remove it, and run {path.stem}.ipynb again."
+        ) from error
+    if place := manifest["results"].get("data_dir"):
+        manifest["results"]["data_dir"] = os.path.normpath(path.parent.resolve() / place)
+    return manifest
+
+
+def changed_files(checksums: dict[str, str], folder: Path) -> dict[str, str]:
+    """What "was changed" or "is missing" of a folder's files, by their :func:`checksums`."""
+    found = {name: (folder / name).is_file() for name in checksums}
+    return {
+        name: "was changed" if there else "is missing"
+        for name, there in found.items()
+        if not there or sha256(folder / name) != checksums[name]
+    }
 
 
 def record(
@@ -135,17 +157,25 @@ def record(
     ``results`` are what the next notebooks need to know, ``files`` paths in ``run`` they will read.
     It ends a notebook's work, so the next one may open the run.
     """
-    paths = sorted({(run / f).relative_to(run).as_posix() for f in files})
+    results = dict(results or {})
+    if place := results.get("data_dir"):  # as seen from here: both can move
+        with suppress(ValueError):  # on another drive
+            results["data_dir"] = Path(os.path.relpath(place, run.resolve())).as_posix()
     manifest = {
         "notebook": notebook,
-        "parameters": {k: without_home(v) for k, v in parameters.items()},
-        "results": results or {},
-        "files": {name: sha256(run / name) for name in paths},
+        "parameters": {k: without_place(v) for k, v in parameters.items()},
+        "results": results,
+        "files": checksums((run / file for file in files), run),
         "provenance": provenance(parameters.get("device", "cpu")),
     }
     write_json(run / f"{notebook}.json", manifest)
     close_run(run)
     return manifest
+
+
+def checksums(files: Iterable[Path], folder: str | Path) -> dict[str, str]:
+    """Checksums of files by their paths in ``folder``."""
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(set(files))}
 
 
 def checksum(pairs: Iterable) -> str:
@@ -174,6 +204,7 @@ def provenance(device: str = "cpu") -> dict:
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "device": torch.cuda.get_device_name(used) if used.type == "cuda" else used.type,
         "cpu": torch.backends.cpu.get_cpu_capability(),
+        "processor": _processor(),
         "threads": torch.get_num_threads(),
         "seconds": round(time.monotonic() - STARTED, 1),
         "peak_memory_gib": round(peak_memory_gib(), 2),
@@ -187,6 +218,19 @@ def without_home(value):
     if not isinstance(value, str) or len(home) < 2:
         return value
     return re.sub(rf"(?<![\w./-]){re.escape(home)}(?![\w.-])", "~", value)
+
+
+def without_place(value):
+    """A full path as its name alone, or from ``~`` if it is at home; other values as they are."""
+    value = without_home(value)
+    is_place = isinstance(value, str) and os.path.isabs(value) and Path(value).name
+    return f".../{Path(value).name}" if is_place else value
+
+
+def _processor() -> str:
+    """The processor's name: of one family, two kinds still round differently."""
+    about = getattr(torch.cpu, "get_capabilities", dict)()  # missing in older versions
+    return about.get("cpu_name") or platform.processor() or platform.machine()
 
 
 def _commit() -> str:

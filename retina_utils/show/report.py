@@ -87,7 +87,7 @@ def read_run(folder: Path) -> Run:
             f"{folder}: no such run folder. Expected outputs/<run>; make one with: make run-all"
         )
     last = folder / "04_evaluate.json"
-    given = last.exists() and read_json(last)["parameters"].get("weights")
+    given = last.exists() and runs.read_manifest(last)["parameters"].get("weights")
     # On given weights nothing was built or trained in this run.
     steps = ("01_data", "04_evaluate") if given else runs.NOTEBOOKS[:4]
     manifests = {name: runs.require(folder, name) for name in steps}
