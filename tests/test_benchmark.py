@@ -338,3 +338,20 @@ def test_a_single_photograph_has_no_spread_and_its_table_can_be_shown():
             benchmark.HERE / "table.md.j2", rows=[row | {"dice_sd": spread}], protocol="How."
         )
         assert "| 0.667 ± – |" in page
+
+
+def test_a_camera_left_out_is_tested_by_a_network_that_never_met_it(world, tmp_path, capsys):
+    command = ["one", "two", "--data", str(world), "--out", str(tmp_path), "--leave-one-out"]
+    command += ["--preset", "tiny", "--notebooks", str(ROOT / "notebooks"), "--jobs", "1", *QUICK]
+    assert main(["benchmark", *command]) == 0
+    (out,) = tmp_path.iterdir()
+    table = json.loads((out / "table.json").read_text())
+    for name, other in (("one", "two"), ("two", "one")):
+        result = table["jobs"][f"without {name}"]
+        assert result["tests"] == [name]
+        assert all(photograph.startswith(other) for photograph in result["trained_on"])
+    tested = [(row["trained_on"], row["tested_on"], row["photographs"]) for row in table["rows"]]
+    assert tested == [("two", "one", 6), ("second human observer", "one", 6), ("one", "two", 3)]
+    assert "each camera left out in turn" in capsys.readouterr().out
+    assert main(["benchmark", command[0], *command[2:]]) == 2
+    assert "expected two data sets or more" in capsys.readouterr().err

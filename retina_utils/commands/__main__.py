@@ -56,6 +56,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--others", nargs="*", help="data sets to test on; all others imported if not given")
     add("--preset", help="recipe in notebooks/presets; if not given: the data set's, or pretrained")
     add("--folds", default=5, type=int, help="0: only the training on everything, no table")
+    left = "train on all data sets but one and test on that one, each in turn, in place of folds"
+    add("--leave-one-out", action="store_true", help=left)
     add("--jobs", default=0, type=int, help="trainings at once; 0: one a core without a GPU")
     add("--notebooks", default="notebooks", type=Path, help="folder of the notebooks")
     add("--out", default="outputs/benchmark", type=Path, help="folder for the results")

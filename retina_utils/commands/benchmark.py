@@ -2,6 +2,7 @@
 
     make benchmark DATASET=chase_db1
     make benchmark DATASET="chase_db1 hrf" ARGS="--ship network.pt"
+    make benchmark DATASET="chase_db1 hrf stare" ARGS=--leave-one-out
 
 Data sets are read from ``data/<name>`` (after ``make import-data``), the recipe from
 ``notebooks/presets/<name>.yaml`` over the notebooks' own defaults, so this trains what the
@@ -137,6 +138,22 @@ def plan(
         angle = SOURCES[name].fov_degrees / SOURCES[names[0]].fov_degrees if known else 1
         tests[name] = Test(photographs[name], round(diameter * angle))
     return [*jobs, Job("all", everything, tests, recipe, out / "all")]
+
+
+def plan_cameras(names: Sequence[str], root: Path, recipe: dict, out: Path) -> list[Job]:
+    """One training for each data set, on all photographs of the others: it never met its camera.
+
+    Every photograph has its FOV at the same diameter, since of a new camera nothing else is known.
+    """
+    if len(names) < 2:
+        raise RetinaError(f"--leave-one-out with {names[0]} alone: expected two data sets or more")
+    photographs = {name: read_photographs(root / name) for name in names}
+    jobs = []
+    for name in names:
+        kept = {other: pairs for other, pairs in photographs.items() if other != name}
+        tests = {name: Test(photographs[name], recipe["fov_diameter"])}
+        jobs.append(Job(f"without {name}", kept, tests, recipe, out / f"without_{name}"))
+    return jobs
 
 
 # --- One training ---------------------------------------------------------------------------------
@@ -289,13 +306,30 @@ def collect(jobs: Sequence[Job], names: Sequence[str]) -> list[dict]:
     return rows
 
 
-def write_tables(out: Path, jobs: Sequence[Job], names: Sequence[str]) -> str:
+def collect_cameras(jobs: Sequence[Job]) -> list[dict]:
+    """A line for each camera that was left out, and its second observer's."""
+    rows = []
+    for job in jobs:
+        ((name, test),) = job.tests.items()
+        where, title = " + ".join(map(card.title, job.train)), card.title(name)
+        thresholds = [job.result["threshold"]] * len(test.pairs)
+        rows.append(network_row(where, title, job.histograms(name), thresholds))
+        if counts := [count_observer(pair) for pair in test.pairs if pair.second]:
+            rows.append(table_row("second human observer", title, counts))
+    return rows
+
+
+def write_tables(
+    out: Path, jobs: Sequence[Job], names: Sequence[str], cameras: bool = False
+) -> str:
     """``table.csv``, ``table.json`` and ``table.md``; gives the text of the last."""
-    rows, recipe, made = collect(jobs, names), jobs[0].recipe, provenance()
+    rows = collect_cameras(jobs) if cameras else collect(jobs, names)
+    recipe, made = jobs[0].recipe, provenance()
     results = {job.name: job.result | {"tests": list(job.tests)} for job in jobs}
     shown = {*names, *jobs[-1].tests}
     unknown = sorted(shown - set(SOURCES)) if len(names) == 1 < len(shown) else []
     facts = {"recipe": recipe, "results": results, "made": made, "unknown": unknown}
+    facts["cameras"] = cameras
     protocol = files.render(HERE / "protocol.md.j2", **facts)
     page = files.render(HERE / "table.md.j2", rows=rows, protocol=protocol)
     content = {"rows": rows, "protocol": protocol, "recipe": recipe, "jobs": results}
@@ -335,7 +369,13 @@ def run_benchmark(**options) -> None:
         raise RetinaError(f"{twice[0]} is named twice: what is trained on is no test. Name it once")
     preset = asked.preset or preset_of(names, asked.notebooks / "presets")
     recipe = read_recipe(asked.notebooks, preset, asked.parameters)
-    jobs = plan(names, asked.data, others, recipe, asked.folds, places[0])
+    if asked.leave_one_out:
+        if asked.ship:
+            raise RetinaError("--ship with --leave-one-out: none is trained on all. Leave one out.")
+        places = [asked.out / ("left_out-" + "+".join(names))]
+        jobs = plan_cameras(names, asked.data, recipe, places[0])
+    else:
+        jobs = plan(names, asked.data, others, recipe, asked.folds, places[0])
     if asked.only:
         known = {job.folder.name: job for job in jobs}
         if unknown := [name for name in asked.only if name not in known]:
@@ -346,8 +386,8 @@ def run_benchmark(**options) -> None:
     require_trainable(recipe, jobs[0].pairs[:2])
     at_once = asked.jobs or (1 if torch.cuda.is_available() else os.cpu_count() or 1)
     run_jobs(jobs, min(at_once, len(jobs)))
-    if asked.folds and not asked.only:
-        print(write_tables(places[0], jobs, names))
+    if (asked.folds or asked.leave_one_out) and not asked.only:
+        print(write_tables(places[0], jobs, names, asked.leave_one_out))
         print(f"Written to {places[0]}: table.md, table.csv, table.json")
     if asked.ship and not asked.only:
         *folds, everything = jobs
