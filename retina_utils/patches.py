@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -275,10 +276,7 @@ def normalise_locally(image: torch.Tensor, fov: torch.Tensor, diameter: int) -> 
 
     def smooth(array: torch.Tensor) -> torch.Tensor:
         quarter = F.avg_pool2d(array, 4, ceil_mode=True, count_include_pad=False)
-        for kernel in 2 * ((side, 1), (1, side)):  # twice a box makes a tent
-            padding = (kernel[0] // 2, kernel[1] // 2)
-            quarter = F.avg_pool2d(quarter, kernel, stride=1, padding=padding)
-        return quarter
+        return tent(quarter.shape[-2], side) @ quarter @ tent(quarter.shape[-1], side)
 
     def surroundings(array: torch.Tensor) -> torch.Tensor:
         mean = smooth(array * fov[None]) / weight
@@ -290,6 +288,14 @@ def normalise_locally(image: torch.Tensor, fov: torch.Tensor, diameter: int) -> 
     away = (image - surroundings(image)) * fov
     deviation = surroundings(away.square()).sqrt().clamp(min=1 / 255)
     return (away / deviation).clamp(-6, 6)[0]
+
+
+@lru_cache(maxsize=8)
+def tent(length: int, side: int) -> torch.Tensor:
+    """The (length, length) matrix that smooths by a box of ``side``, twice; zeros lie outside."""
+    place = torch.arange(length)
+    box = ((place[:, None] - place).abs() <= side // 2).double() / side
+    return (box @ box).float()
 
 
 def patch_grid(height: int, width: int, size: int, stride: int) -> list[tuple[int, int]]:
