@@ -4,6 +4,7 @@
 """
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from retina_utils.data import Pair, Sample, load_sample
 from retina_utils.frame import Frame, frame_of
 from retina_utils.machine.compute import one_thread
+from retina_utils.machine.shelf import Shelf, quarter_of_memory
 
 CHANNELS = {"green": 1, "luminance": 1, "rgb": 3}
 KEYS = ("image", "vessels", "fov")  # of an item
@@ -130,7 +132,8 @@ class RetinaDataset(Dataset):
     0 outside the FOV; ``vessels`` (1, P, P) float32, the share of each pixel
     that is vessel, which is 0 or 1 at the photograph's own scale; ``fov`` (1, P, P) in {0, 1}.
 
-    Every photograph is decoded once, when the dataset is made. Randomness is a function of
+    Every photograph is decoded once, when the dataset is made, and lies on disk where a quarter
+    of the memory would not hold them all. Randomness is a function of
     ``(seed, epoch, index)``: the number of loader workers changes nothing, and
     :meth:`set_epoch` moves on to the next draw.
 
@@ -164,7 +167,8 @@ class RetinaDataset(Dataset):
         self.preparation, self.augment, self.seed = preparation, augment, seed
         self.patches_per_image, self.vessel_share = patches_per_image, vessel_share
         self.epoch = 0
-        with ThreadPoolExecutor() as pool:
+        self.shelf = Shelf(quarter_of_memory())
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
             self.photographs = list(pool.map(self._prepare, pairs))
         self.items = [
             (which, corner)
@@ -177,7 +181,8 @@ class RetinaDataset(Dataset):
         sample = load_sample(pair) if isinstance(pair, Pair) else pair
         image, fov = self.preparation.view(sample.image, sample.fov)
         share = self.preparation.frame(sample.fov).share(sample.vessels)
-        return Photograph(image, share, fov, statistics_of(image, fov))
+        kept = (self.shelf.keep(array) for array in (image, share, fov))
+        return Photograph(*kept, statistics_of(image, fov))
 
     def _corners(self, height: int, width: int) -> list[tuple[int, int] | None]:
         """Grid corners, or None for each patch that will be drawn at random."""
