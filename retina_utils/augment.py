@@ -5,6 +5,7 @@ for networks that are to work on photographs of cameras they have never seen.
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -167,14 +168,12 @@ class Cameras:
         inner = {k: a[..., first : first + part, first : first + part] for k, a in window.items()}
         stack = torch.cat(list(as_tensors(inner).values()))[None]
 
-        step = size / zoom / part
-        matrix = step * torch.tensor(
-            [
-                [math.cos(turn) * across, -math.sin(turn) * down, 0],
-                [math.sin(turn) * across, math.cos(turn) * down, 0],
-            ]
-        )
-        grid = F.affine_grid(matrix[None].float(), [1, 1, size, size], align_corners=False)
+        # Where each pixel comes from: grid_sample's (x, y), -1 to 1 across the part.
+        steps = torch.linspace(1 - size, size - 1, size) / (zoom * part)
+        cos, sin = math.cos(turn), math.sin(turn)
+        along = steps[:, None] * torch.tensor([cos * across, sin * across], dtype=torch.float32)
+        below = steps[:, None] * torch.tensor([-sin * down, cos * down], dtype=torch.float32)
+        grid = (along + below[:, None])[None]
         moved = F.grid_sample(stack, grid, align_corners=False)[0]
         return {"image": moved[:-2], "vessels": moved[-2:-1], "fov": (moved[-1:] > 0.99).float()}
 
@@ -193,7 +192,7 @@ class Cameras:
         image = torch.einsum("ij,jhw->ihw", mixture, image).clamp(min=0) + 1e-3
         image = image ** draw(0.5, channels, 1, 1).exp()
         field = draw(0.5, 1, 1, 4, 4)
-        field = F.interpolate(field, image.shape[-2:], mode="bicubic", align_corners=True)[0]
+        field = enlarged(4, image.shape[-2]) @ field[0] @ enlarged(4, image.shape[-1]).T
         return image * (field + draw(0.3, 1, 1, 1)).exp()
 
 
@@ -223,6 +222,14 @@ def _lose_detail(image: torch.Tensor, factor: float) -> torch.Tensor:
         image[None], size=max(1, round(size * factor)), mode="bilinear", antialias=True
     )
     return F.interpolate(small, size=size, mode="bilinear", align_corners=False)[0]
+
+
+@lru_cache
+def enlarged(knots: int, size: int) -> torch.Tensor:
+    """The (size, knots) matrix that lays a smooth curve (bicubic) through ``knots`` values."""
+    line = torch.eye(knots)[None, :, None]  # each knot alone
+    size = (1, size)
+    return F.interpolate(line, size, mode="bicubic", align_corners=True)[0, :, 0].T.contiguous()
 
 
 def turned(degrees: float) -> float:

@@ -4,9 +4,11 @@
 """
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from retina_utils.data import Pair, Sample, load_sample
 from retina_utils.frame import Frame, frame_of
 from retina_utils.machine.compute import one_thread
+from retina_utils.machine.shelf import Shelf, quarter_of_memory
 
 CHANNELS = {"green": 1, "luminance": 1, "rgb": 3}
 KEYS = ("image", "vessels", "fov")  # of an item
@@ -138,7 +141,8 @@ class RetinaDataset(Dataset):
     0 outside the FOV; ``vessels`` (1, P, P) float32, the share of each pixel
     that is vessel, which is 0 or 1 at the photograph's own scale; ``fov`` (1, P, P) in {0, 1}.
 
-    Every photograph is decoded once, when the dataset is made. Randomness is a function of
+    Every photograph is decoded once, when the dataset is made, and lies on disk where a quarter
+    of the memory would not hold them all. Randomness is a function of
     ``(seed, epoch, index)``: the number of loader workers changes nothing, and
     :meth:`set_epoch` moves on to the next draw.
 
@@ -172,7 +176,8 @@ class RetinaDataset(Dataset):
         self.preparation, self.augment, self.seed = preparation, augment, seed
         self.patches_per_image, self.vessel_share = patches_per_image, vessel_share
         self.epoch = 0
-        with ThreadPoolExecutor() as pool:
+        self.shelf = Shelf(quarter_of_memory())
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
             self.photographs = list(pool.map(self._prepare, pairs))
         self.items = [
             (which, corner)
@@ -185,7 +190,8 @@ class RetinaDataset(Dataset):
         sample = load_sample(pair) if isinstance(pair, Pair) else pair
         image, fov = self.preparation.view(sample.image, sample.fov)
         share = self.preparation.frame(sample.fov).share(sample.vessels)
-        return Photograph(image, share, fov, statistics_of(image, fov))
+        kept = (self.shelf.keep(array) for array in (image, share, fov))
+        return Photograph(*kept, statistics_of(image, fov))
 
     def _corners(self, height: int, width: int) -> list[tuple[int, int] | None]:
         """Grid corners, or None for each patch that will be drawn at random."""
@@ -288,10 +294,7 @@ def normalise_locally(image: torch.Tensor, fov: torch.Tensor, diameter: int) -> 
 
     def smooth(array: torch.Tensor) -> torch.Tensor:
         quarter = F.avg_pool2d(array, 4, ceil_mode=True, count_include_pad=False)
-        for kernel in 2 * ((side, 1), (1, side)):  # twice a box makes a tent
-            padding = (kernel[0] // 2, kernel[1] // 2)
-            quarter = F.avg_pool2d(quarter, kernel, stride=1, padding=padding)
-        return quarter
+        return tent(quarter.shape[-2], side) @ quarter @ tent(quarter.shape[-1], side)
 
     def surroundings(array: torch.Tensor) -> torch.Tensor:
         mean = smooth(array * fov[None]) / weight
@@ -303,6 +306,14 @@ def normalise_locally(image: torch.Tensor, fov: torch.Tensor, diameter: int) -> 
     away = (image - surroundings(image)) * fov
     deviation = surroundings(away.square()).sqrt().clamp(min=1 / 255)
     return (away / deviation).clamp(-6, 6)[0]
+
+
+@lru_cache(maxsize=8)
+def tent(length: int, side: int) -> torch.Tensor:
+    """The (length, length) matrix that smooths by a box of ``side``, twice; zeros lie outside."""
+    place = torch.arange(length)
+    box = ((place[:, None] - place).abs() <= side // 2).double() / side
+    return (box @ box).float()
 
 
 def patch_grid(height: int, width: int, size: int, stride: int) -> list[tuple[int, int]]:

@@ -119,7 +119,7 @@ def make_optimizer(recipe: dict, model: nn.Module) -> torch.optim.Optimizer:
     if name not in OPTIMIZERS:
         raise ValueError(f"optimizer={name!r}: expected one of {', '.join(OPTIMIZERS)}")
     options = {key: recipe[key] for key in ("lr", "weight_decay")}
-    return OPTIMIZERS[name](model.parameters(), **options)
+    return OPTIMIZERS[name](model.parameters(), fused=True, **options)
 
 
 def make_scheduler(
