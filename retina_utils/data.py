@@ -1,7 +1,6 @@
 """A data folder -> checked pairs of photographs and annotations, split by person."""
 
 import os
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,7 @@ from retina_utils.images import (
     stem_of,
 )
 from retina_utils.intake.checks import Look, digest, look_closely, same_eyes
-from retina_utils.intake.dicom import DicomError, is_dicom, open_dicom, patients_key, pseudonym
+from retina_utils.intake.people import patient_of, person_of
 from retina_utils.machine.files import read_csv, write_csv
 from retina_utils.machine.spreadsheet import plain_name, read_names
 
@@ -46,14 +45,6 @@ SUFFIXES = {
     "fov": ("_fov", "", "_mask"),
     "second": ("_second", "", "_2ndHO"),
 }
-# What tells the eye stands alone (05L, smith_left_v2) or begins with a capital (smithLeft).
-EYE = re.compile(
-    r"(?<![^\W\d_])(?i:left|right|links?|rechts?|o[ds]|[lr]e?)(?![^\W_])"
-    r"|(?<=[a-z])(?:Left|Right|Links?|Rechts?|O[DS]|[LR]E?)(?![^\W_])"
-)
-DATE = r"(?:19|20)\d\d(?:[-_.]?[01]\d[-_.]?[0-3]\d(?:[-_T ]?\d{6})?)?"
-NOBODY = re.compile(rf"(?<![^\W_])(?:{DATE}|[vV]\d+)(?![^\W_])")  # dates and versions
-UK_BIOBANK = re.compile(r"(\d+)_2101[56]_\d+_\d+")  # person, left or right, visit, repetition
 
 
 class DataError(RetinaError):
@@ -105,7 +96,7 @@ def load_data(path: str | Path, validation_share: float = 0.2, seed: int = 0) ->
     wanted, ``fov/`` and ``second/``), and ``training/train_x``, ``training/train_y``,
     ``validation/validation_x``, ... A mask bears its photograph's name, with or without
     ``_mask``. An optional ``people.csv`` (columns ``name,person``) says whose eye is whose; where
-    it does not, a DICOM's patient does by a pseudonym, or the names may (:func:`person_of`). If
+    it does not, a DICOM's patient does by a pseudonym, or the names may (`intake.people`). If
     there is no validation folder, ``validation_share`` of the training people, chosen by
     ``seed``, are set aside.
 
@@ -226,7 +217,7 @@ def _pair_files(
         parts = {kind: _companion(images[0], kind, files[kind], problems) for kind in SUFFIXES}
         if parts["vessels"]:
             person = people.get(plain_name(stem, EXTENSIONS))
-            person = person or _patient(root, images[0], problems) or person_of(stem)
+            person = person or patient_of(images[0], root, problems) or person_of(stem)
             pairs.append(Pair(split, stem, person, images[0], **parts))
     for kind, suffixes in SUFFIXES.items():
         for file in files[kind] or []:
@@ -376,39 +367,6 @@ def _in_two_splits(pairs: list[Pair], told: set[Pair]) -> list[str]:
         for person, found in splits.items()
         if person in people and len(found) > 1
     ]
-
-
-def _patient(root: Path, image: Path, problems: list[str]) -> str:
-    """The pseudonym of a DICOM photograph's patient, by the data folder's own key, or ""."""
-    if not is_dicom(image):
-        return ""
-    try:
-        return pseudonym(open_dicom(image, pixels=False), patients_key(root))
-    except DicomError:  # reading the photograph will say why
-        return ""
-    except (RetinaError, OSError) as error:
-        problem = f"{error} It makes pseudonyms; mend it, or name all people in people.csv."
-        if problem not in problems:
-            problems.append(problem)
-        return ""
-
-
-def person_of(name: str) -> str:
-    """Whose eye a name tells of: ``Image_05L`` and ``Image_05R`` both give ``Image_05``.
-
-    The eye is L, R, OD, OS, LE, RE, left or right (German too) anywhere in the name. What follows
-    it counts if no number stands before it (``OD_001``), dates and versions never do. UK Biobank's
-    names begin with the person. A name without an eye is a person of its own.
-    """
-    eyes = list(EYE.finditer(name))
-    if not eyes:
-        biobank = UK_BIOBANK.fullmatch(name)
-        return biobank.group(1) if biobank else name
-    parts = name[: eyes[-1].start()], name[eyes[-1].end() :]
-    before, after = (NOBODY.sub("", EYE.sub("", part)).strip(" _-.()") for part in parts)
-    if not re.search(r"\d", before):
-        before = "_".join(filter(None, (before, after)))
-    return before or name
 
 
 def _some(names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from retina_utils.patches import cut, patch_grid, statistics_of
 
 FLIPS = ((), (-1,), (-2,), (-2, -1))
 LARGEST = 1536  # pixels: a side of what is given to a network at once; about 1 GiB of memory
-OVERLAP = 128  # pixels that neighbours of this size share
+OVERLAP = 128  # pixels that neighbours of this size share; half of smaller ones
 
 
 @torch.inference_mode()
@@ -90,7 +90,7 @@ def average_patches(
     device = next(model.parameters()).device
     if getattr(model, "takes_any_size", False):
         size = max(size, min(max(height, width), LARGEST))
-        stride = size - OVERLAP
+        stride = max(size - OVERLAP, size // 2)
     corners = patch_grid(height, width, size, stride)
     weight = patch_weight(size)
     total = np.zeros((max(height, size), max(width, size)), np.float32)

@@ -8,6 +8,7 @@ from conftest import TINY, save
 
 from retina_utils import data, images
 from retina_utils.data import DataError, load_data
+from retina_utils.intake.people import person_of
 
 
 def test_the_embedded_data_loads_and_no_person_is_in_two_splits():
@@ -106,9 +107,9 @@ def test_validation_is_carved_out_by_person_the_same_way_each_time(tiny, capsys)
 
 
 def test_both_eyes_of_a_person_are_recognised_by_name():
-    assert data.person_of("Image_05L") == data.person_of("Image_05R") == "Image_05"
-    assert data.person_of("12_left") == data.person_of("12_OD") == "12"
-    assert data.person_of("448_G") == "448_G"
+    assert person_of("Image_05L") == person_of("Image_05R") == "Image_05"
+    assert person_of("12_left") == person_of("12_OD") == "12"
+    assert person_of("448_G") == "448_G"
 
 
 def test_splits_survive_their_file(tmp_path):
@@ -139,7 +140,7 @@ def test_splits_survive_their_file(tmp_path):
     ],
 )
 def test_both_eyes_are_one_persons_wherever_the_name_tells_the_eye(left, right):
-    assert data.person_of(left) == data.person_of(right) not in (left, right)
+    assert person_of(left) == person_of(right) not in (left, right)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +161,7 @@ def test_both_eyes_are_one_persons_wherever_the_name_tells_the_eye(left, right):
     ],
 )
 def test_names_that_tell_no_person_are_not_merged(one, other):
-    assert data.person_of(one) != data.person_of(other)
+    assert person_of(one) != person_of(other)
 
 
 def rename(folder, split, old, new):
