@@ -278,3 +278,26 @@ def test_the_examples_in_the_docstrings_are_true():
     result = doctest.testmod(metrics)
     assert result.attempted > 0
     assert result.failed == 0
+
+
+def test_of_honest_probabilities_the_expected_threshold_and_dice_come_true():
+    rng = np.random.default_rng(0)
+    probability = rng.beta(0.2, 1.2, (700, 700))
+    vessels, fov = rng.random((700, 700)) < probability, np.ones((700, 700), bool)
+    expected = metrics.expect(probability, fov)
+    found = metrics.histogram(probability, vessels, fov)
+    best = metrics.best_threshold([found])
+    true = metrics.scores(metrics.confusion_at(found, expected.threshold))["dice"]
+    assert expected.threshold == pytest.approx(best, abs=0.02)
+    assert expected.dice == pytest.approx(true, abs=0.005)
+    assert expected.threshold == pytest.approx(expected.dice / 2, abs=1e-3)  # Lipton's theorem
+
+
+def test_a_map_expects_by_its_field_of_view_alone_and_nothing_of_nothing():
+    probability, fov = np.zeros((6, 6)), np.zeros((6, 6), bool)
+    fov[:3] = True
+    assert metrics.expect(probability, fov).dice == 0
+    probability[0], probability[5] = 0.75, 1.0
+    found = metrics.expect(probability, fov)
+    assert found.threshold == pytest.approx(0.75, abs=1e-4)
+    assert found.dice == pytest.approx(2 * 4.5 / (6 + 4.5), abs=1e-4)
