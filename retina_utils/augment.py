@@ -5,7 +5,6 @@ for networks that are to work on photographs of cameras they have never seen.
 """
 
 import math
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from retina_utils.machine.matrices import enlarged
 from retina_utils.patches import as_tensors
 
 # name -> largest rotation (degrees), scale, bend (pixels), light; see Augment
@@ -222,14 +222,6 @@ def _lose_detail(image: torch.Tensor, factor: float) -> torch.Tensor:
         image[None], size=max(1, round(size * factor)), mode="bilinear", antialias=True
     )
     return F.interpolate(small, size=size, mode="bilinear", align_corners=False)[0]
-
-
-@lru_cache
-def enlarged(knots: int, size: int) -> torch.Tensor:
-    """The (size, knots) matrix that lays a smooth curve (bicubic) through ``knots`` values."""
-    line = torch.eye(knots)[None, :, None]  # each knot alone
-    size = (1, size)
-    return F.interpolate(line, size, mode="bicubic", align_corners=True)[0, :, 0].T.contiguous()
 
 
 def turned(degrees: float) -> float:
