@@ -171,8 +171,8 @@ class Cameras:
         # Where each pixel comes from: grid_sample's (x, y), -1 to 1 across the part.
         steps = torch.linspace(1 - size, size - 1, size) / (zoom * part)
         cos, sin = math.cos(turn), math.sin(turn)
-        along = steps[:, None] * torch.tensor([cos * across, sin * across], dtype=torch.float32)
-        below = steps[:, None] * torch.tensor([-sin * down, cos * down], dtype=torch.float32)
+        along = torch.stack([steps * (cos * across), steps * (sin * across)], dim=1)
+        below = torch.stack([steps * (-sin * down), steps * (cos * down)], dim=1)
         grid = (along + below[:, None])[None]
         moved = F.grid_sample(stack, grid, align_corners=False)[0]
         return {"image": moved[:-2], "vessels": moved[-2:-1], "fov": (moved[-1:] > 0.99).float()}

@@ -133,8 +133,8 @@ class RetinaDataset(Dataset):
     0 outside the FOV; ``vessels`` (1, P, P) float32, the share of each pixel
     that is vessel, which is 0 or 1 at the photograph's own scale; ``fov`` (1, P, P) in {0, 1}.
 
-    Every photograph is decoded once; those beyond a quarter of the memory lie on disk. Randomness is a function of
-    ``(seed, epoch, index)``: the number of loader workers changes nothing, and
+    Photographs are decoded once; those beyond a quarter of the memory lie on disk. Chance follows
+    from ``(seed, epoch, index)``: the number of loader workers changes nothing, and
     :meth:`set_epoch` moves on to the next draw.
 
     Parameters
