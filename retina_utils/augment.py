@@ -5,7 +5,6 @@ for networks that are to work on photographs of cameras they have never seen.
 """
 
 import math
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from retina_utils.machine.matrices import enlarged
 from retina_utils.patches import as_tensors
 
 # name -> largest rotation (degrees), scale, bend (pixels), light; see Augment
@@ -171,8 +171,8 @@ class Cameras:
         # Where each pixel comes from: grid_sample's (x, y), -1 to 1 across the part.
         steps = torch.linspace(1 - size, size - 1, size) / (zoom * part)
         cos, sin = math.cos(turn), math.sin(turn)
-        along = steps[:, None] * torch.tensor([cos * across, sin * across], dtype=torch.float32)
-        below = steps[:, None] * torch.tensor([-sin * down, cos * down], dtype=torch.float32)
+        along = torch.stack([steps * (cos * across), steps * (sin * across)], dim=1)
+        below = torch.stack([steps * (-sin * down), steps * (cos * down)], dim=1)
         grid = (along + below[:, None])[None]
         moved = F.grid_sample(stack, grid, align_corners=False)[0]
         return {"image": moved[:-2], "vessels": moved[-2:-1], "fov": (moved[-1:] > 0.99).float()}
@@ -222,14 +222,6 @@ def _lose_detail(image: torch.Tensor, factor: float) -> torch.Tensor:
         image[None], size=max(1, round(size * factor)), mode="bilinear", antialias=True
     )
     return F.interpolate(small, size=size, mode="bilinear", align_corners=False)[0]
-
-
-@lru_cache
-def enlarged(knots: int, size: int) -> torch.Tensor:
-    """The (size, knots) matrix that lays a smooth curve (bicubic) through ``knots`` values."""
-    line = torch.eye(knots)[None, :, None]  # each knot alone
-    size = (1, size)
-    return F.interpolate(line, size, mode="bicubic", align_corners=True)[0, :, 0].T.contiguous()
 
 
 def turned(degrees: float) -> float:

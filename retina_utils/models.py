@@ -38,11 +38,7 @@ class DoubleConv(nn.Sequential):
 
 
 class Up(nn.ConvTranspose2d):
-    """2x2 transposed convolution, stride 2: (N, c_in, H, W) -> (N, c_out, 2H, 2W).
-
-    Its squares do not overlap, so a 1x1 convolution draws the four pixels of each: the same sums,
-    and on a CPU their gradients cost a third.
-    """
+    """2x2 transposed convolution, as a faster 1x1: (N, c_in, H, W) -> (N, c_out, 2H, 2W)."""
 
     def __init__(self, c_in: int, c_out: int):
         super().__init__(c_in, c_out, kernel_size=2, stride=2)

@@ -5,21 +5,22 @@
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from retina_utils.data import Pair, Sample, load_sample
 from retina_utils.frame import Frame, frame_of
 from retina_utils.machine.compute import one_thread
+from retina_utils.machine.distributed import EpochShuffle
+from retina_utils.machine.matrices import tent
 from retina_utils.machine.shelf import Shelf, quarter_of_memory
 
 CHANNELS = {"green": 1, "luminance": 1, "rgb": 3}
@@ -141,9 +142,8 @@ class RetinaDataset(Dataset):
     0 outside the FOV; ``vessels`` (1, P, P) float32, the share of each pixel
     that is vessel, which is 0 or 1 at the photograph's own scale; ``fov`` (1, P, P) in {0, 1}.
 
-    Every photograph is decoded once, when the dataset is made, and lies on disk where a quarter
-    of the memory would not hold them all. Randomness is a function of
-    ``(seed, epoch, index)``: the number of loader workers changes nothing, and
+    Photographs are decoded once; those beyond a quarter of the memory lie on disk. Chance follows
+    from ``(seed, epoch, index)``: the number of loader workers changes nothing, and
     :meth:`set_epoch` moves on to the next draw.
 
     Parameters
@@ -236,23 +236,6 @@ class RetinaDataset(Dataset):
         return vessels / sum(int(p.fov.sum()) for p in self.photographs)
 
 
-class EpochShuffle(Sampler):
-    """Another order of the dataset's items in every epoch, which follows from seed and epoch.
-
-    torch's own shuffling depends on all epochs before, and so would a resumed training.
-    """
-
-    def __init__(self, dataset: RetinaDataset):
-        self.dataset = dataset
-
-    def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng([self.dataset.seed, self.dataset.epoch])
-        return iter(rng.permutation(len(self.dataset)).tolist())
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-
 def make_loader(
     dataset: RetinaDataset, batch_size: int, shuffle: bool, workers: int = 0
 ) -> DataLoader:
@@ -306,14 +289,6 @@ def normalise_locally(image: torch.Tensor, fov: torch.Tensor, diameter: int) -> 
     away = (image - surroundings(image)) * fov
     deviation = surroundings(away.square()).sqrt().clamp(min=1 / 255)
     return (away / deviation).clamp(-6, 6)[0]
-
-
-@lru_cache(maxsize=8)
-def tent(length: int, side: int) -> torch.Tensor:
-    """The (length, length) matrix that smooths by a box of ``side``, twice; zeros lie outside."""
-    place = torch.arange(length)
-    box = ((place[:, None] - place).abs() <= side // 2).double() / side
-    return (box @ box).float()
 
 
 def patch_grid(height: int, width: int, size: int, stride: int) -> list[tuple[int, int]]:

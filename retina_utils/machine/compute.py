@@ -66,6 +66,12 @@ def autocast(device: torch.device, precision: str = "auto"):
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
 
 
+def random_states() -> list[torch.Tensor]:
+    """The states of torch's generators: the CPU's, then that of each GPU."""
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return [torch.get_rng_state(), *gpus]
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Keep torch to one thread, as a loader's worker does: the same sums in both, to the bit.

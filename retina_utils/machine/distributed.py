@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from datetime import timedelta
 from itertools import islice
 
+import numpy as np
 import torch
 import torch.distributed as dist
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from retina_utils import RetinaError
 
@@ -26,6 +27,23 @@ def join() -> tuple[int, int]:
     # The others wait while the first one reads photographs or validates.
     dist.init_process_group("nccl" if gpus else "gloo", timeout=timedelta(hours=2))
     return dist.get_rank(), dist.get_world_size()
+
+
+class EpochShuffle(Sampler):
+    """Another order of the dataset's items in every epoch, which follows from seed and epoch.
+
+    torch's own shuffling depends on all epochs before, and so would a resumed training.
+    """
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng([self.dataset.seed, self.dataset.epoch])
+        return iter(rng.permutation(len(self.dataset)).tolist())
+
+    def __len__(self) -> int:
+        return len(self.dataset)
 
 
 class Share(Sampler):
