@@ -63,9 +63,9 @@ def asked(monkeypatch):
     """The names of the photographs that are predicted, in order."""
     real, names = command.predict_photograph, []
 
-    def noting(network, name, file, *rest):
-        names.append(file.name)
-        return real(network, name, file, *rest)
+    def noting(predict, call, photograph):
+        names.append(photograph.file.name)
+        return real(predict, call, photograph)
 
     monkeypatch.setattr(command, "predict_photograph", noting)
     return names
@@ -140,11 +140,11 @@ def test_a_second_call_does_only_what_has_changed(folder, weights, tmp_path, ask
 def test_a_call_that_was_cut_off_goes_on(folder, weights, tmp_path, monkeypatch):
     out, real, asked = tmp_path / "maps", command.predict_photograph, []
 
-    def stop_at_tiny(network, name, *rest):
-        asked.append(name)
-        if name == "tiny.png":
+    def stop_at_tiny(predict, call, photograph):
+        asked.append(photograph.name)
+        if photograph.name == "tiny.png":
             raise KeyboardInterrupt
-        return real(network, name, *rest)
+        return real(predict, call, photograph)
 
     monkeypatch.setattr(command, "predict_photograph", stop_at_tiny)
     arguments = [str(folder), "--out", str(out), "--weights", str(weights)]
@@ -152,7 +152,7 @@ def test_a_call_that_was_cut_off_goes_on(folder, weights, tmp_path, monkeypatch)
     assert {"good.png", "grey.png"} <= set(rows_of(out))
     asked.clear()
     monkeypatch.setattr(
-        command, "predict_photograph", lambda n, name, *a: asked.append(name) or real(n, name, *a)
+        command, "predict_photograph", lambda n, c, p: asked.append(p.name) or real(n, c, p)
     )
     assert main(["predict", *arguments]) == 1
     assert "good.png" not in asked and "tiny.png" in asked
@@ -185,8 +185,8 @@ def test_only_a_call_that_came_to_its_end_is_recorded_as_finished(
 def test_a_name_of_two_lines_does_not_tell_where_the_folder_is(
     weights, tmp_path, monkeypatch, error
 ):
-    def stop(network, name, file, *rest):
-        raise error(f"{file}: cannot be used")
+    def stop(predict, call, photograph):
+        raise error(f"{photograph.file}: cannot be used")
 
     if error:  # else what reading it raises
         monkeypatch.setattr(command, "predict_photograph", stop)
@@ -298,14 +298,14 @@ def test_a_network_out_of_memory_costs_one_photograph(folder, weights, tmp_path,
 
 
 def test_a_full_disk_stops_and_keeps_what_is_done(folder, weights, tmp_path, monkeypatch, capsys):
-    real, out = command.write_overlay, tmp_path / "maps"
+    real, out = images.write_png, tmp_path / "maps"
 
-    def full(path, picture):
-        if path.name.startswith("grey"):
+    def full(path, array):
+        if path.name == "grey_overlay.png":
             raise OSError(errno.ENOSPC, "No space left on device")
-        real(path, picture)
+        real(path, array)
 
-    monkeypatch.setattr(command, "write_overlay", full)
+    monkeypatch.setattr(images, "write_png", full)
     assert main(["predict", str(folder), "--out", str(out), "--weights", str(weights)]) == 2
     assert "No space left" in capsys.readouterr().err
     assert rows_of(out)["good.png"]["status"] == "done" and "grey.png" not in rows_of(out)
