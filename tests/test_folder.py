@@ -9,6 +9,8 @@ import shutil
 import struct
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -534,3 +536,53 @@ def test_the_record_tells_no_place_and_no_name_of_a_user(folder, weights, tmp_pa
     told = record.read_text(encoding="utf-8")
     assert str(tmp_path) not in told and "\x1b" not in json.loads(told)["command"]
     assert os.environ["RETINA_COMMAND"] == made
+
+
+def test_while_one_is_in_the_network_others_are_read_and_written_but_three_at_most(
+    folder, weights, tmp_path, monkeypatch
+):
+    for n in range(6):
+        shutil.copyfile(folder / "good.png", folder / f"good {n}.png")
+    real, now, most, networks = command.predict_photograph, [0], [0], set()
+    real_network, inside = command.predict_image, threading.Event()
+
+    def noting(predict, call, photograph):
+        now[0] += 1
+        most[0] = max(most[0], now[0])
+        if now[0] > 1:
+            inside.set()
+        try:
+            return real(predict, call, photograph)
+        finally:
+            now[0] -= 1
+
+    def network(*given, **how):
+        networks.add(threading.get_ident())
+        assert inside.wait(20)  # another photograph is at work meanwhile
+        return real_network(*given, **how)
+
+    monkeypatch.setattr(command, "predict_photograph", noting)
+    monkeypatch.setattr(command, "predict_image", network)
+    found = command.predict_folder(folder, tmp_path / "maps", weights=weights)
+    assert 2 <= most[0] <= 3 and len(networks) == 1
+    assert [o.name for o in found] == [
+        file.relative_to(folder).as_posix()
+        for file in command.find_photographs(folder, tmp_path / "maps")[1]
+    ]
+
+
+def test_a_call_that_is_killed_loses_the_photographs_in_flight_only(folder, weights, tmp_path):
+    for n in range(30):
+        shutil.copyfile(folder / "good.png", folder / f"good {n}.png")
+    out, journal = tmp_path / "maps", tmp_path / "maps" / ".summary.journal"
+    given = ["predict", folder, "--out", out, "--weights", weights]
+    with subprocess.Popen([sys.executable, "-m", "retina_utils.commands", *given]) as process:
+        while not (journal.exists() and journal.read_bytes().count(b"\n") > 4):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+    done = journal.read_bytes().count(b"\n")
+    assert len(rows_of(out)) >= 0.9 * done - 1
+    found = command.predict_folder(folder, out, weights=weights)
+    assert len(rows_of(out)) == len(found) == 36 and not journal.exists()
+    assert sum(outcome.status == "done" for outcome in found) == 34
