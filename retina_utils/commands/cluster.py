@@ -8,7 +8,7 @@ import functools
 import os
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack
 from itertools import islice
@@ -18,9 +18,9 @@ import torch
 
 from retina_utils import RetinaError, printable
 from retina_utils.checkpoint import load_network
-from retina_utils.commands import folder
 from retina_utils.commands.summary import Outcome
 from retina_utils.machine.compute import choose_device
+from retina_utils.predict import predict_image
 
 AHEAD = 4  # photographs a thread of a worker has waiting: the scheduler need not hold a million
 PATIENCE = 60  # seconds to wait for a scheduler
@@ -28,9 +28,11 @@ TURN = threading.Lock()  # a worker's threads read and write at once, but share 
 
 
 def predict_there(
-    cluster: str, weights: str | Path, call: folder.Call, photographs: Sequence[folder.Photograph]
+    cluster: str, weights: str | Path, settings: dict, work: Callable, photographs: Sequence
 ) -> Iterator[tuple[Outcome, bool]]:
     """The outcomes as workers come back with them, and whether each is new.
+
+    ``work(predict, photograph=...)`` is what a worker does with a Photograph.
 
     ``cluster`` is "local:N", N processes of this machine, or the address of a scheduler. A worker
     that dies is no loss: another one takes its photographs. A RetinaError says if there is no
@@ -42,7 +44,6 @@ def predict_there(
         raise RetinaError(
             "--cluster needs Dask, which is not installed: pip install 'retina-utils[cluster]'"
         ) from None
-    call = call._replace(out=call.out.resolve())
     weights = Path(weights).resolve() if Path(weights).exists() else weights
     with ExitStack() as stack:
         address = cluster
@@ -60,7 +61,7 @@ def predict_there(
             ) from None
         if client.dashboard_link:
             print(f"Watch the workers at {client.dashboard_link}")
-        left = ((p, client.submit(predict_on, weights, call, resolved(p), pure=False))
+        left = ((p, client.submit(predict_on, weights, settings, work, resolved(p), pure=False))
                 for p in photographs)  # fmt: skip
         done, of = as_completed(), {}
 
@@ -85,25 +86,25 @@ def predict_there(
             send(max(1, AHEAD * threads - len(of)))
 
 
-def resolved(photograph: folder.Photograph) -> folder.Photograph:
+def resolved(photograph):
     """The photograph by paths that do not depend on where a worker was started."""
     files = (
         file and Path(os.path.abspath(file)) for file in (photograph.file, photograph.fov_file)
     )
-    return folder.Photograph(photograph.name, *files, photograph.known)
+    return photograph._replace(**dict(zip(("file", "fov_file"), files, strict=True)))
 
 
 def predict_on(
-    weights: str | Path, call: folder.Call, photograph: folder.Photograph
+    weights: str | Path, settings: dict, work: Callable, photograph
 ) -> tuple[Outcome, bool]:
-    """What a worker does with one photograph: ``try_photograph``."""
-    network = network_of(weights, call.settings["weights_sha256"])
+    """What a worker does with one photograph."""
+    network = network_of(weights, settings["weights_sha256"])
 
     def predict(image, fov):
         with TURN:
-            return folder.predict_image(network, image, fov, flips=call.settings["flips"])
+            return predict_image(network, image, fov, flips=settings["flips"])
 
-    return folder.try_photograph(predict, call, photograph)
+    return work(predict, photograph=photograph)
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from tqdm.auto import tqdm
 
 from retina_utils import RetinaError, images, printable
 from retina_utils.checkpoint import Network, load_network
+from retina_utils.commands.cluster import predict_there
 from retina_utils.commands.dicom_seg import write_segmentation
 from retina_utils.commands.quality import is_drawing, map_flags, photograph_flags
 from retina_utils.commands.summary import Outcome, Summary, targets
@@ -128,9 +130,8 @@ def predict_folder(
             ]
             work = predict_here(network, call, photographs)
             if cluster:
-                from retina_utils.commands.cluster import predict_there  # needs the extra
-
-                work = predict_there(cluster, weights, call, photographs)
+                there = partial(try_photograph, call=call._replace(out=out.resolve()))
+                work = predict_there(cluster, weights, settings, there, photographs)
             outcomes, before = keep(work, summary, len(files))
         write_json(out / "predict.json", record | {"state": "finished"} | provenance(device))
     if before:
