@@ -4,6 +4,7 @@ Photographs, weights and results lie on disks that all workers see under the sam
 reads, predicts and writes; what became of each photograph comes back here, where the summary is.
 """
 
+import asyncio
 import functools
 import os
 import re
@@ -40,6 +41,7 @@ def predict_there(
     """
     try:
         from distributed import Client, KilledWorker, LocalCluster, as_completed
+        from distributed.comm import CommClosedError
     except ImportError:
         raise RetinaError(
             "--cluster needs Dask, which is not installed: pip install 'retina-utils[cluster]'"
@@ -71,19 +73,20 @@ def predict_there(
                 done.add(future)
 
         send(AHEAD * 16)
-        for future in done:
-            photograph = of.pop(future.key)
-            try:
-                yield future.result()
-            except KilledWorker:
-                words = "three workers died of it. Perhaps it is too large for their memory."
-                yield Outcome(photograph.name, "failed", message=words), True
-            except CancelledError:
-                raise RetinaError(
-                    f"{cluster}: the scheduler is gone. When it is back, the same command goes on."
-                ) from None
-            threads = sum(client.nthreads().values())
-            send(max(1, AHEAD * threads - len(of)))
+        try:
+            for future in done:
+                photograph = of.pop(future.key)
+                try:
+                    yield future.result()
+                except KilledWorker:
+                    words = "three workers died of it. Perhaps it is too large for their memory."
+                    yield Outcome(photograph.name, "failed", message=words), True
+                send(max(1, AHEAD * sum(client.nthreads().values()) - len(of)))
+        except (CancelledError, asyncio.CancelledError, CommClosedError):
+            stack.pop_all()  # a client that has nobody to say goodbye to
+            raise RetinaError(
+                f"{cluster}: the scheduler is gone. When it is back, the same command goes on."
+            ) from None
 
 
 def resolved(photograph):
