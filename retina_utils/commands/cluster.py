@@ -1,7 +1,6 @@
 """The photographs of a folder on many processes or machines, by Dask: ``CLUSTER=local:2``.
 
-Photographs, weights and results lie on disks that all workers see under the same paths. A worker
-reads, predicts and writes; what became of each photograph comes back here, where the summary is.
+Photographs, weights and results lie on disks that all workers see under the same paths.
 """
 
 import asyncio
