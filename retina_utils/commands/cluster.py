@@ -99,7 +99,6 @@ def resolved(photograph):
 def predict_on(
     weights: str | Path, settings: dict, work: Callable, photograph
 ) -> tuple[Outcome, bool]:
-    """What a worker does with one photograph."""
     network = network_of(weights, settings["weights_sha256"])
 
     def predict(image, fov):
