@@ -61,10 +61,11 @@ import-data: $(VENV)/.installed ## an official download into data/: DATASET=five
 	@$(if $(and $(DATASET),$(SRC)),,echo 'Usage: make import-data DATASET=chase_db1 SRC=<folder or archive>' >&2; exit 2)
 	@$(PY) -m retina_utils.commands import-data "$(DATASET)" "$(SRC)" $(ARGS)
 
-predict: $(VENV)/.installed ## vessel maps of your own photographs: IMAGES=folder-or-file OUT=folder WEIGHTS=file
+predict: $(VENV)/.installed ## vessel maps of your own photographs: IMAGES=folder-or-file OUT=folder WEIGHTS=file CLUSTER=local:2
 	@$(if $(and $(IMAGES),$(OUT)),,echo 'Usage: make predict IMAGES=<folder or file> OUT=<folder>' >&2; exit 2)
-	@$(call as_typed,IMAGES OUT WEIGHTS ARGS) \
-	  $(PY) -m retina_utils.commands predict "$(IMAGES)" --out "$(OUT)" $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
+	@$(call as_typed,IMAGES OUT WEIGHTS CLUSTER ARGS) \
+	  $(PY) -m retina_utils.commands predict "$(IMAGES)" --out "$(OUT)" $(if $(WEIGHTS),--weights "$(WEIGHTS)") \
+	  $(if $(CLUSTER),--cluster "$(CLUSTER)") $(ARGS)
 
 benchmark: $(VENV)/.installed ## the README's table by cross-validation: DATASET=chase_db1 (hours on a CPU)
 	@$(if $(DATASET),,echo 'Usage: make benchmark DATASET=chase_db1' >&2; exit 2)

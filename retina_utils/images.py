@@ -22,7 +22,7 @@ from retina_utils.intake.decode import (
     refuse_nan,
 )
 from retina_utils.intake.dicom import is_dicom, read_dicom
-from retina_utils.machine.files import atomic_path
+from retina_utils.machine import files, png
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".pbm")
 EXTENSIONS += (".pnm", ".jfif", ".jpe", ".mpo", ".webp", ".jp2", ".j2k", ".jpx")
@@ -145,13 +145,13 @@ def write_png(path: str | Path, array: np.ndarray) -> None:
         array = array.astype(np.uint8) * 255
     if array.dtype not in (np.uint8, np.uint16):
         raise TypeError(f"{path}: PNG takes bool, uint8 or uint16, got {array.dtype}")
-    with atomic_path(path) as temporary:
-        Image.fromarray(array).save(temporary, format="PNG", optimize=array.dtype == np.uint8)
+    with files.atomic_path(path) as temporary:
+        temporary.write_bytes(png.encode(array))
 
 
 def write_jpeg(path: str | Path, picture: np.ndarray) -> None:
     """Write a (H, W, 3) uint8 picture for looking at, whole or not at all."""
-    with atomic_path(path) as temporary:
+    with files.atomic_path(path) as temporary:
         Image.fromarray(picture).save(temporary, format="JPEG", quality=90)
 
 

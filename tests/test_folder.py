@@ -9,6 +9,8 @@ import shutil
 import struct
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,9 +65,9 @@ def asked(monkeypatch):
     """The names of the photographs that are predicted, in order."""
     real, names = command.predict_photograph, []
 
-    def noting(network, name, file, *rest):
-        names.append(file.name)
-        return real(network, name, file, *rest)
+    def noting(predict, call, photograph):
+        names.append(photograph.file.name)
+        return real(predict, call, photograph)
 
     monkeypatch.setattr(command, "predict_photograph", noting)
     return names
@@ -140,11 +142,11 @@ def test_a_second_call_does_only_what_has_changed(folder, weights, tmp_path, ask
 def test_a_call_that_was_cut_off_goes_on(folder, weights, tmp_path, monkeypatch):
     out, real, asked = tmp_path / "maps", command.predict_photograph, []
 
-    def stop_at_tiny(network, name, *rest):
-        asked.append(name)
-        if name == "tiny.png":
+    def stop_at_tiny(predict, call, photograph):
+        asked.append(photograph.name)
+        if photograph.name == "tiny.png":
             raise KeyboardInterrupt
-        return real(network, name, *rest)
+        return real(predict, call, photograph)
 
     monkeypatch.setattr(command, "predict_photograph", stop_at_tiny)
     arguments = [str(folder), "--out", str(out), "--weights", str(weights)]
@@ -152,7 +154,7 @@ def test_a_call_that_was_cut_off_goes_on(folder, weights, tmp_path, monkeypatch)
     assert {"good.png", "grey.png"} <= set(rows_of(out))
     asked.clear()
     monkeypatch.setattr(
-        command, "predict_photograph", lambda n, name, *a: asked.append(name) or real(n, name, *a)
+        command, "predict_photograph", lambda n, c, p: asked.append(p.name) or real(n, c, p)
     )
     assert main(["predict", *arguments]) == 1
     assert "good.png" not in asked and "tiny.png" in asked
@@ -185,8 +187,8 @@ def test_only_a_call_that_came_to_its_end_is_recorded_as_finished(
 def test_a_name_of_two_lines_does_not_tell_where_the_folder_is(
     weights, tmp_path, monkeypatch, error
 ):
-    def stop(network, name, file, *rest):
-        raise error(f"{file}: cannot be used")
+    def stop(predict, call, photograph):
+        raise error(f"{photograph.file}: cannot be used")
 
     if error:  # else what reading it raises
         monkeypatch.setattr(command, "predict_photograph", stop)
@@ -298,14 +300,14 @@ def test_a_network_out_of_memory_costs_one_photograph(folder, weights, tmp_path,
 
 
 def test_a_full_disk_stops_and_keeps_what_is_done(folder, weights, tmp_path, monkeypatch, capsys):
-    real, out = command.write_overlay, tmp_path / "maps"
+    real, out = images.write_png, tmp_path / "maps"
 
-    def full(path, picture):
-        if path.name.startswith("grey"):
+    def full(path, array):
+        if path.name == "grey_overlay.png":
             raise OSError(errno.ENOSPC, "No space left on device")
-        real(path, picture)
+        real(path, array)
 
-    monkeypatch.setattr(command, "write_overlay", full)
+    monkeypatch.setattr(images, "write_png", full)
     assert main(["predict", str(folder), "--out", str(out), "--weights", str(weights)]) == 2
     assert "No space left" in capsys.readouterr().err
     assert rows_of(out)["good.png"]["status"] == "done" and "grey.png" not in rows_of(out)
@@ -534,3 +536,53 @@ def test_the_record_tells_no_place_and_no_name_of_a_user(folder, weights, tmp_pa
     told = record.read_text(encoding="utf-8")
     assert str(tmp_path) not in told and "\x1b" not in json.loads(told)["command"]
     assert os.environ["RETINA_COMMAND"] == made
+
+
+def test_while_one_is_in_the_network_others_are_read_and_written_but_three_at_most(
+    folder, weights, tmp_path, monkeypatch
+):
+    for n in range(6):
+        shutil.copyfile(folder / "good.png", folder / f"good {n}.png")
+    real, now, most, networks = command.predict_photograph, [0], [0], set()
+    real_network, inside = command.predict_image, threading.Event()
+
+    def noting(predict, call, photograph):
+        now[0] += 1
+        most[0] = max(most[0], now[0])
+        if now[0] > 1:
+            inside.set()
+        try:
+            return real(predict, call, photograph)
+        finally:
+            now[0] -= 1
+
+    def network(*given, **how):
+        networks.add(threading.get_ident())
+        assert inside.wait(20)  # another photograph is at work meanwhile
+        return real_network(*given, **how)
+
+    monkeypatch.setattr(command, "predict_photograph", noting)
+    monkeypatch.setattr(command, "predict_image", network)
+    found = command.predict_folder(folder, tmp_path / "maps", weights=weights)
+    assert 2 <= most[0] <= 3 and len(networks) == 1
+    assert [o.name for o in found] == [
+        file.relative_to(folder).as_posix()
+        for file in command.find_photographs(folder, tmp_path / "maps")[1]
+    ]
+
+
+def test_a_call_that_is_killed_loses_the_photographs_in_flight_only(folder, weights, tmp_path):
+    for n in range(30):
+        shutil.copyfile(folder / "good.png", folder / f"good {n}.png")
+    out, journal = tmp_path / "maps", tmp_path / "maps" / ".summary.journal"
+    given = ["predict", folder, "--out", out, "--weights", weights]
+    with subprocess.Popen([sys.executable, "-m", "retina_utils.commands", *given]) as process:
+        while not (journal.exists() and journal.read_bytes().count(b"\n") > 4):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+    done = journal.read_bytes().count(b"\n")
+    assert len(rows_of(out)) >= 0.9 * done - 1
+    found = command.predict_folder(folder, out, weights=weights)
+    assert len(rows_of(out)) == len(found) == 36 and not journal.exists()
+    assert sum(outcome.status == "done" for outcome in found) == 34

@@ -56,6 +56,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--device", default="auto", help="auto, cuda, mps or cpu")
     add("--force", action="store_true", help="do again what has been done")
     add("--dicom-seg", action="store_true", help="a DICOM Segmentation beside each DICOM's maps")
+    where = "on the workers of Dask: local:2 for two processes, or a scheduler's tcp://host:8786"
+    add("--cluster", metavar="ADDRESS", help=where)
 
     add = command("benchmark", "commands.benchmark:run_benchmark", "one table by cross-validation")
     add("datasets", nargs="+", help="names of folders in --data; several are trained on together")

@@ -1,41 +1,33 @@
 """From a folder of photographs to a folder of vessel maps, without annotations."""
 
-import csv
 import dataclasses
 import errno
 import os
 import sys
 import time
-from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
-from itertools import count as numbers
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from tqdm.auto import tqdm
 
 from retina_utils import RetinaError, images, printable
 from retina_utils.checkpoint import Network, load_network
+from retina_utils.commands.cluster import predict_there
 from retina_utils.commands.dicom_seg import write_segmentation
 from retina_utils.commands.quality import is_drawing, map_flags, photograph_flags
+from retina_utils.commands.summary import Outcome, Summary, targets
 from retina_utils.data import SUFFIXES
 from retina_utils.evaluate import Results
 from retina_utils.fov import find_fov
 from retina_utils.intake.dicom import is_dicom, patients_key, read_dicom
 from retina_utils.machine.compute import choose_device, progress
-from retina_utils.machine.files import (
-    atomic_path,
-    fingerprint,
-    lock_folder,
-    read_csv,
-    read_json,
-    sha256,
-    write_csv,
-    write_json,
-)
+from retina_utils.machine.files import fingerprint, lock_folder, read_json, sha256, write_json
 from retina_utils.machine.runs import provenance
 from retina_utils.metrics import decide
 from retina_utils.predict import predict_image
@@ -46,34 +38,29 @@ FULL = (errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))  # no
 EXPECTED = (ValueError, RuntimeError, OSError)  # whose words tell a person something
 
 KNOWN_AT_THE_END = ("seconds", "peak_memory_gib", "finished")
-
-
-STATUSES = ("done", "left out", "failed")
-NUMBERS = ("width", "height", "fov_area", "fov_share", "vessel_share", "threshold", "seconds")
+AT_ONCE = 3  # photographs in memory: one is read, one is in the network, one is written
 
 
 class NotAPhotograph(images.ImageError):
     """A file of two values among the photographs: an annotation or a FOV mask."""
 
 
-class Outcome(NamedTuple):
-    """What became of one photograph: a line of ``summary.csv``."""
+class Call(NamedTuple):
+    """What is the same for all photographs of a call."""
+
+    out: Path
+    settings: dict  # all that decides a map, but for the photograph
+    force: bool
+    dicom_seg: bool
+
+
+class Photograph(NamedTuple):
+    """One photograph, and what an earlier call said of it."""
 
     name: str  # path below the folder of photographs
-    status: str  # "done", "left out" (a mask among the photographs) or "failed"
-    flags: str = ""  # what to look at, from `quality`; empty if nothing
-    width: int | str = ""  # pixels
-    height: int | str = ""
-    fov_area: int | str = ""  # pixels
-    fov_share: float | str = ""  # of the photograph
-    vessel_share: float | str = ""  # of the FOV
-    threshold: float | str = ""
-    seconds: float | str = ""
-    message: str = ""  # why there is no map
-    fingerprint: str = ""  # of the photograph's file and all that decides its map
-    laterality: str = ""  # of a DICOM photograph: "R" or "L"
-    pixel_spacing_mm: str = ""  # of a DICOM photograph: between rows and between columns
-    patient: str = ""  # of a DICOM photograph: a pseudonym, by the key in OUT/patients.key
+    file: Path
+    fov_file: Path | None
+    known: Outcome | None
 
 
 def predict_folder(
@@ -87,14 +74,15 @@ def predict_folder(
     device: str = "auto",
     force: bool = False,
     dicom_seg: bool = False,
+    cluster: str | None = None,
 ) -> list[Outcome]:
     """Vessel maps for all photographs of a folder, without annotations.
 
     For each photograph, in the sub-folder it came in: ``NAME_vessels.png`` (0 and 255, native
     size), ``NAME_probability.png`` (16-bit grey, 65535 for 1, zero outside the FOV) and
     ``NAME_overlay.png``; for all, ``summary.csv`` and ``predict.json`` (weights, settings and
-    versions of the last call). One photograph is in memory at a time, a photograph that cannot be
-    used stops no other, and what was done with the same weights and settings is not done again.
+    versions of the last call). Three photographs are in memory at a time, a photograph that cannot
+    be used stops no other, and what was done with the same weights and settings is not done again.
 
     ``photographs`` is a folder, read with its sub-folders, or one file; hidden folders, ``out``,
     ``fov_folder`` and the maps of earlier calls are left out. ``threshold`` is that of the
@@ -103,7 +91,8 @@ def predict_folder(
     or ``NAME_fov.png`` in the same sub-folders or in none, and where there is none the FOV is
     found; ``force`` does again what has been done; ``dicom_seg`` writes beside the maps of a DICOM
     photograph ``NAME_vessels.dcm``, a DICOM Segmentation, which unlike all other results bears the
-    patient's name, as an archive needs it.
+    patient's name, as an archive needs it; ``cluster`` hands the photographs to the workers of
+    Dask, "local:2" to two processes here or "tcp://host:8786" to those of a scheduler.
 
     Gives one Outcome for each photograph, of an earlier call too; one that failed has a message.
     Whatever one photograph raises is its own failure. A RetinaError says if there is no photograph,
@@ -129,60 +118,105 @@ def predict_folder(
     with lock_folder(out):
         record["source"] = source_of(out, root)
         write_json(out / "predict.json", record | begun)
-        known, outcomes, before = read_summary(out, root), {}, 0
-        for file in progress(files, "photographs"):
-            name, fov_file = file.relative_to(root).as_posix(), fov_files.get(file)
-            current = fingerprint_of(file, fov_file, settings)
-            wanted = dicom_seg and is_dicom(file) and not os.path.exists(segmentation_of(out, name))
-            old = known.get(name)
-            same = old and old.status == "done" and old.fingerprint == current
-            if same and not (force or wanted):
-                outcomes[name], before = old, before + 1
-                continue
-            outcome = try_photograph(network, name, file, out, fov_file, flips, dicom_seg)
-            outcomes[name] = outcome._replace(fingerprint=current)
-            # After each photograph, so that nothing done is lost; lines of others stay.
-            write_summary(out, known | outcomes)
-        write_summary(out, known | outcomes)
+        with Summary(out, root) as summary:
+            if any(map(is_dicom, files)):
+                with suppress(RetinaError):  # a damaged one is told with each photograph
+                    patients_key(out)  # before many ask for it at once
+            call, said = Call(out, settings, force, dicom_seg), summary.outcomes
+            names = [file.relative_to(root).as_posix() for file in files]
+            photographs = [
+                Photograph(name, file, fov_files.get(file), said.get(name))
+                for name, file in zip(names, files, strict=True)
+            ]
+            work = predict_here(network, call, photographs)
+            if cluster:
+                there = partial(try_photograph, call=call._replace(out=out.resolve()))
+                work = predict_there(cluster, weights, settings, there, photographs)
+            outcomes, before = keep(work, summary, len(files))
         write_json(out / "predict.json", record | {"state": "finished"} | provenance(device))
     if before:
         print(f"{before} were done before, with the same weights and settings")
-    return list(outcomes.values())
+    return outcomes
 
 
-def try_photograph(network: Network, name: str, file: Path, out: Path, *how) -> Outcome:
-    """What became of :func:`predict_photograph`; a full disk, which stops all others, is raised."""
-    started = time.monotonic()
+def keep(work: Generator, summary: Summary, count: int) -> tuple[list[Outcome], int]:
+    """Add outcomes to a summary as they come; gives them, and how many were done before."""
+    outcomes, before = [], 0
+    with closing(work):
+        for _, (outcome, new) in zip(progress(range(count), "photographs"), work, strict=True):
+            if new:
+                summary.add(outcome)
+            if outcome.status != "done":
+                words = f"{printable(outcome.name)}: {outcome.status}. {outcome.message}"
+                tqdm.write(words, file=sys.stderr)
+            outcomes.append(outcome)
+            before += not new
+    return outcomes, before
+
+
+def predict_here(
+    network: Network, call: Call, photographs: Sequence[Photograph]
+) -> Iterator[tuple[Outcome, bool]]:
+    """The outcomes in order, and whether each is new.
+
+    While one photograph is in the network, another is read and a third is written. The network
+    has a thread of its own, so that its threads need not be started for each.
+    """
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(AT_ONCE) as pool:
+
+        def predict(image: np.ndarray, fov: np.ndarray) -> np.ndarray:
+            flips = call.settings["flips"]
+            return one.submit(predict_image, network, image, fov, flips=flips).result()
+
+        waiting = deque()
+        try:
+            for photograph in photographs:
+                waiting.append(pool.submit(try_photograph, predict, call, photograph))
+                if len(waiting) > 2 * AT_ONCE:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def try_photograph(predict: Callable, call: Call, photograph: Photograph) -> tuple[Outcome, bool]:
+    """What became of a photograph, now or before, and whether it was now.
+
+    A full disk, which stops all others, is raised.
+    """
+    started, (name, file, fov_file, known) = time.monotonic(), photograph
+    current = fingerprint_of(file, fov_file, call.settings)
+    if known and known.status == "done" and known.fingerprint == current and not call.force:
+        wanted = call.dicom_seg and is_dicom(file)
+        if not wanted or os.path.exists(segmentation_of(call.out, name)):
+            return known, False
     try:
-        outcome = predict_photograph(network, name, file, out, *how)
+        outcome = predict_photograph(predict, call, photograph)
     except Exception as error:  # damaged files make decoders raise anything
         if isinstance(error, OSError) and error.errno in FULL:
             raise
-        for stale in targets(out, name):  # of the photograph as it was
+        for stale in targets(call.out, name):  # of the photograph as it was
             with suppress(OSError):  # a name too long for a map has none
                 stale.unlink(missing_ok=True)
         message = str(error) if str(error) and isinstance(error, EXPECTED) else repr(error)
         shown = images.printable(name)
-        for place, word in ((file, shown), (f"{out}{os.sep}", "")):  # which may name people
+        for place, word in ((file, shown), (f"{call.out}{os.sep}", "")):  # which may name people
             for written in (printable, images.printable):  # as one raised it or another
                 message = printable(message).replace(written(place), word)
         message = " ".join(message.split())
         status = "left out" if isinstance(error, NotAPhotograph) else "failed"
         outcome = Outcome(name if is_text(name) else shown, status, message=message)
-        tqdm.write(f"{shown}: {status}. {message}", file=sys.stderr)
-    return outcome._replace(seconds=round(time.monotonic() - started, 2))
+    seconds = round(time.monotonic() - started, 2)
+    return outcome._replace(seconds=seconds, fingerprint=current), True
 
 
-def predict_photograph(
-    network: Network,
-    name: str,
-    file: Path,
-    out: Path,
-    fov_file: Path | None,
-    flips: bool,
-    dicom_seg: bool,
-) -> Outcome:
-    """The three files of one photograph, and what to write about it."""
+def predict_photograph(predict: Callable, call: Call, photograph: Photograph) -> Outcome:
+    """The three files of one photograph, and what to write about it.
+
+    ``predict`` takes the photograph and its FOV and gives the probability.
+    """
+    out, (name, file, fov_file, _) = call.out, photograph
     if not is_text(name):
         raise images.ImageError("its name is no UTF-8, which the table cannot hold. Rename it.")
     segmentation_of(out, name).unlink(missing_ok=True)  # of the photograph as it was
@@ -191,31 +225,25 @@ def predict_photograph(
     if is_drawing(image):
         raise NotAPhotograph(f"{file}: has two values only, so it is a mask and no photograph.")
     fov = images.read_binary(fov_file, "fov") if fov_file else find_fov(image)
-    probability = predict_image(network, image, fov, flips=flips)
     # As the file will hold it: whoever applies the threshold to the file gets the same vessels.
-    probability = np.rint(probability * 65535).astype(np.float32) / 65535
-    vessels = decide(probability, network.threshold) & fov
+    levels = np.rint(predict(image, fov) * 65535).astype(np.uint16)
+    probability, threshold = levels.astype(np.float32) / 65535, call.settings["threshold"]
+    vessels = decide(probability, threshold) & fov
     vessels_file, probability_file, overlay_file = targets(out, name)
     images.write_png(vessels_file, vessels)
-    images.write_probability(probability_file, probability)
-    write_overlay(overlay_file, outline_vessels(image, vessels, fov))
-    if dicom and dicom_seg:
-        facts = {"threshold": network.threshold, "network": network.sha256}
+    images.write_png(probability_file, levels)
+    images.write_png(overlay_file, outline_vessels(image, vessels, fov))
+    if dicom and call.dicom_seg:
+        facts = {"threshold": threshold, "network": call.settings["weights_sha256"]}
         write_segmentation(segmentation_of(out, name), vessels, file, **facts)
     flags = "; ".join(photograph_flags(image, fov) + map_flags(probability, vessels, fov))
-    rounded = (round(float(n), 4) for n in (fov.mean(), vessels[fov].mean(), network.threshold))
+    rounded = (round(float(n), 4) for n in (fov.mean(), vessels[fov].mean(), threshold))
     outcome = Outcome(name, "done", flags, *fov.shape[::-1], int(fov.sum()), *rounded)
     if dicom:
         spacing = " ".join(f"{mm:.6g}" for mm in dicom.pixel_spacing or ())
         told = {"laterality": dicom.laterality, "patient": dicom.patient}
         return outcome._replace(pixel_spacing_mm=spacing, **told)
     return outcome
-
-
-def write_overlay(path: Path, picture: np.ndarray) -> None:
-    """Write a (H, W, 3) uint8 PNG, a seventh larger but 15 times as fast as the smallest."""
-    with atomic_path(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG", compress_level=3)
 
 
 def find_photographs(given: Path, out: Path, *aside: Path) -> tuple[Path, list[Path]]:
@@ -313,13 +341,6 @@ def find_fov_files(folder: Path, root: Path, files: Sequence[Path]) -> dict[Path
     return found
 
 
-def targets(out: Path, name: str) -> list[Path]:
-    """The three files written for a photograph."""
-    path = out / name
-    stem = images.stem_of(path)
-    return [path.with_name(f"{stem}_{k}.png") for k in ("vessels", "probability", "overlay")]
-
-
 def segmentation_of(out: Path, name: str) -> Path:
     """The DICOM Segmentation of a photograph, if wanted."""
     return targets(out, name)[0].with_suffix(".dcm")
@@ -355,59 +376,6 @@ def source_of(out: Path, root: Path) -> str:
             f"photographs have only been moved, delete {path.name} there."
         )
     return own
-
-
-def read_summary(out: Path, root: Path) -> dict[str, Outcome]:
-    """What earlier calls say of maps and photographs that are still there, by name.
-
-    A spreadsheet may have saved it again. What cannot be read is set aside, and all done again.
-    """
-    path = out / "summary.csv"
-    try:
-        rows = read_csv(path) if path.exists() else []
-        found = [outcome_of(row) for row in rows if any(row.values())]
-        if len({outcome.name for outcome in found}) < len(found):
-            raise ValueError("a name comes twice")
-    except (ValueError, csv.Error) as error:
-        aside = next(p for n in numbers(1) if not (p := out / f"summary.unread-{n}.csv").exists())
-        path.rename(aside)
-        words = f"{path}: cannot be read ({error}), so it is now {aside.name} and all is done again"
-        print(printable(words), file=sys.stderr)
-        return {}
-    kept, gone = {}, []
-    for outcome in found:
-        here = [root / outcome.name] if outcome.status != "done" else targets(out, outcome.name)
-        if all(map(os.path.exists, here)):
-            kept[outcome.name] = outcome
-        elif not os.path.exists(root / outcome.name):
-            gone.append(outcome.name)
-    if gone:
-        names = printable(", ".join(gone[:4]) + (" …" if len(gone) > 4 else ""))
-        print(f"{len(gone)} lines of summary.csv left out, without photograph or maps: {names}")
-    return kept
-
-
-def outcome_of(row: dict[str, str]) -> Outcome:
-    """A line of summary.csv as it was, also with decimal commas; a ValueError if it is spoilt."""
-    if not {"name", "status", "fingerprint"} <= row.keys():
-        raise ValueError(f"found the columns {', '.join(row)[:80]!r}")
-    row = {key: row.get(key, "") for key in Outcome._fields}
-    if not row["name"] or row["status"] not in STATUSES:
-        raise ValueError(f"found a line of {row['name'][:80]!r} that is {row['status']!r}")
-    for key in NUMBERS:
-        row[key] = row[key].replace(",", ".")
-        if row[key]:
-            float(row[key])
-    return Outcome(*(row[key] for key in Outcome._fields))
-
-
-def write_summary(out: Path, outcomes: dict[str, Outcome]) -> None:
-    """One line for each photograph."""
-    rows = [outcome._asdict() for outcome in outcomes.values()]
-    for key in ("laterality", "pixel_spacing_mm", "patient"):  # columns for DICOM only
-        if not any(row[key] for row in rows):
-            rows = [{k: v for k, v in row.items() if k != key} for row in rows]
-    write_csv(out / "summary.csv", rows)
 
 
 def predict_and_tell(photographs: str, out: str, **options) -> int:
