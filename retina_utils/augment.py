@@ -66,13 +66,8 @@ class Augment:
         self.margin = math.ceil(bend)
         geometry = [v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()]
         if degrees or scale:
-            geometry.append(
-                v2.RandomAffine(
-                    degrees,
-                    scale=(1 - scale, 1 + scale),
-                    interpolation=v2.InterpolationMode.BILINEAR,
-                )
-            )
+            options = {"interpolation": v2.InterpolationMode.BILINEAR}
+            geometry.append(v2.RandomAffine(degrees, scale=(1 - scale, 1 + scale), **options))
         if bend:
             geometry.append(v2.RandomApply([Bend(bend)], p=0.5))
         self.geometry = v2.Compose(geometry)

@@ -149,15 +149,9 @@ def make_scheduler(
     if name == "cosine":
         return schedulers.CosineAnnealingLR(optimizer, epochs, eta_min=rate / 100)
     if name == "onecycle":
-        return schedulers.OneCycleLR(
-            optimizer,
-            rate,
-            total_steps=epochs + 1,
-            pct_start=0.15,
-            div_factor=10,
-            final_div_factor=100,
-            cycle_momentum=False,
-        )
+        shape = {"pct_start": 0.15, "div_factor": 10, "final_div_factor": 100}
+        shape |= {"total_steps": epochs + 1, "cycle_momentum": False}
+        return schedulers.OneCycleLR(optimizer, rate, **shape)
     if name == "constant":
         return schedulers.ConstantLR(optimizer, factor=1.0)
     stop, wait = recipe["patience"], recipe["schedule_patience"]
