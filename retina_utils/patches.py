@@ -340,6 +340,11 @@ def random_corner(
         row, column = int(rng.integers(height)), int(rng.integers(width))
         if allowed[row, column]:
             break
-    top = min(max(row - size // 2, 0), max(height - size, 0))
-    left = min(max(column - size // 2, 0), max(width - size, 0))
-    return top, left
+    # Where there is a choice, no patch is wasted on the black around the FOV.
+    free = (height - size, width - size)
+    edges = (min(MARGIN, max(side // 2, 0)) for side in free)
+    middles = (row - size // 2, column - size // 2)
+    return tuple(
+        min(max(middle, edge), max(side - edge, edge))
+        for middle, edge, side in zip(middles, edges, free, strict=True)
+    )
