@@ -586,3 +586,32 @@ def test_a_call_that_is_killed_loses_the_photographs_in_flight_only(folder, weig
     found = command.predict_folder(folder, out, weights=weights)
     assert len(rows_of(out)) == len(found) == 36 and not journal.exists()
     assert sum(outcome.status == "done" for outcome in found) == 34
+
+
+def test_a_photograph_may_have_a_threshold_of_its_own_and_says_what_to_expect(
+    folder, tmp_path, capsys
+):
+    for name in ("cut.png", "black.png", "tiny.png"):
+        (folder / name).unlink()
+    out = tmp_path / "maps"
+    assert main(["predict", str(folder), "--out", str(out), "--threshold", "expected"]) == 0
+    said = capsys.readouterr().out
+    rows = rows_of(out)
+    assert len({row["threshold"] for row in rows.values()}) > 1 and len(rows) == 3
+    for name, row in rows.items():
+        stem = str(Path(name).with_suffix(""))
+        probability = images.read_probability(out / f"{stem}_probability.png")
+        vessels = images.read_binary(out / f"{stem}_vessels.png")
+        threshold, dice = float(row["threshold"]), float(row["expected_dice"])
+        assert threshold == pytest.approx(dice / 2, abs=0.01)  # Lipton et al. 2014
+        assert (
+            np.array_equal(vessels, probability >= threshold)
+            or abs(vessels.sum() - (probability >= threshold).sum()) < 0.01 * vessels.sum()
+        )  # the table rounds to four digits
+    poor = sum(float(row["expected_dice"]) < 0.7 for row in rows.values())
+    assert (f"{poor} expect a Dice below 0.7" in said) == (poor > 0)
+    again = ["predict", str(folder), "--out", str(out), "--threshold", "0.5"]
+    assert main(again) == 0
+    assert {row["threshold"] for row in rows_of(out).values()} == {"0.5"}
+    with pytest.raises(SystemExit):
+        main([*again[:-1], "often"])

@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("photographs", help="a folder of photographs, with its sub-folders, or one file")
     add("--out", required=True, help="folder for the results")
     add("--weights", default="pretrained", help="a checkpoint; the network in the box by default")
-    add("--threshold", type=float, help="instead of the one that belongs to the weights")
+    add("--threshold", type=threshold_of, help="a number, or expected: each photograph's own")
     flips = "average over mirror images; --no-flips is a quarter of the work, a little worse"
     add("--flips", action=argparse.BooleanOptionalAction, default=True, help=flips)
     add("--fov", metavar="FOLDER", dest="fov_folder", help="FOV masks, named after photographs")
@@ -96,6 +96,11 @@ def build_parser() -> argparse.ArgumentParser:
     add = command("report", "show.report:write_report", "write the page of a finished run anew")
     add("run_folder", type=Path, help="outputs/<run>")
     return top
+
+
+def threshold_of(text: str) -> float | str:
+    """A threshold as typed: a number, or "expected"."""
+    return text if text == "expected" else float(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,5 @@
 """From a folder of photographs to a folder of vessel maps, without annotations."""
 
-import dataclasses
 import errno
 import os
 import sys
@@ -29,13 +28,17 @@ from retina_utils.intake.dicom import is_dicom, patients_key, read_dicom
 from retina_utils.machine.compute import choose_device, progress
 from retina_utils.machine.files import fingerprint, lock_folder, read_json, sha256, write_json
 from retina_utils.machine.runs import provenance
-from retina_utils.metrics import decide
+from retina_utils.metrics import decide, expect
 from retina_utils.predict import predict_image
 from retina_utils.show.pictures import outline_vessels
 
 FULL = (errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))  # nothing can be written
 
 EXPECTED = (ValueError, RuntimeError, OSError)  # whose words tell a person something
+
+EXPECTED_DICE = "expected"  # given as a threshold
+
+POOR = 0.7  # Dice
 
 KNOWN_AT_THE_END = ("seconds", "peak_memory_gib", "finished")
 AT_ONCE = 3  # photographs in memory: one is read, one is in the network, one is written
@@ -68,7 +71,7 @@ def predict_folder(
     out: str | Path,
     *,
     weights: str | Path = "pretrained",
-    threshold: float | None = None,
+    threshold: float | str | None = None,
     flips: bool = True,
     fov_folder: str | Path | None = None,
     device: str = "auto",
@@ -86,7 +89,8 @@ def predict_folder(
 
     ``photographs`` is a folder, read with its sub-folders, or one file; hidden folders, ``out``,
     ``fov_folder`` and the maps of earlier calls are left out. ``threshold`` is that of the
-    ``weights``, or of the run they lie in, if not given; ``flips`` averages over four mirror
+    ``weights``, or of the run they lie in, if not given, and each photograph's own for "expected"
+    (:func:`retina_utils.metrics.expect`); ``flips`` averages over four mirror
     images, four times the work and a little better; ``fov_folder`` holds FOV masks, ``NAME.png``
     or ``NAME_fov.png`` in the same sub-folders or in none, and where there is none the FOV is
     found; ``force`` does again what has been done; ``dicom_seg`` writes beside the maps of a DICOM
@@ -106,8 +110,8 @@ def predict_folder(
     fov_files = find_fov_files(*masks, root, files) if masks else {}
     network = load_network(weights, choose_device(device))
     threshold, origin = find_threshold(network, weights, threshold)
-    network = dataclasses.replace(network, threshold=threshold)
-    print(f"{len(files)} photographs; threshold {threshold:.3f}, {origin}")
+    shown = threshold if threshold == EXPECTED_DICE else f"{threshold:.3f}"
+    print(f"{len(files)} photographs; threshold {shown}, {origin}")
     if fov_files and len(fov_files) < len(files):
         print(f"{len(files) - len(fov_files)} without a FOV mask: it is found in the photograph")
     settings = {"weights_sha256": network.sha256, "threshold": threshold, "flips": flips}
@@ -228,6 +232,8 @@ def predict_photograph(predict: Callable, call: Call, photograph: Photograph) ->
     # As the file will hold it: whoever applies the threshold to the file gets the same vessels.
     levels = np.rint(predict(image, fov) * 65535).astype(np.uint16)
     probability, threshold = levels.astype(np.float32) / 65535, call.settings["threshold"]
+    expected = expect(probability, fov)
+    threshold = expected.threshold if threshold == EXPECTED_DICE else threshold
     vessels = decide(probability, threshold) & fov
     vessels_file, probability_file, overlay_file = targets(out, name)
     images.write_png(vessels_file, vessels)
@@ -237,7 +243,8 @@ def predict_photograph(predict: Callable, call: Call, photograph: Photograph) ->
         facts = {"threshold": threshold, "network": call.settings["weights_sha256"]}
         write_segmentation(segmentation_of(out, name), vessels, file, **facts)
     flags = "; ".join(photograph_flags(image, fov) + map_flags(probability, vessels, fov))
-    rounded = (round(float(n), 4) for n in (fov.mean(), vessels[fov].mean(), threshold))
+    shares = (fov.mean(), vessels[fov].mean(), threshold, expected.dice)
+    rounded = (round(float(n), 4) for n in shares)
     outcome = Outcome(name, "done", flags, *fov.shape[::-1], int(fov.sum()), *rounded)
     if dicom:
         spacing = " ".join(f"{mm:.6g}" for mm in dicom.pixel_spacing or ())
@@ -299,9 +306,11 @@ def walk(root: Path, aside: Sequence[Path]) -> list[Path]:
 
 
 def find_threshold(
-    network: Network, weights: str | Path, given: float | None = None
-) -> tuple[float, str]:
+    network: Network, weights: str | Path, given: float | str | None = None
+) -> tuple[float | str, str]:
     """The threshold and where it comes from: given, the checkpoint's, its run's, or one half."""
+    if given == EXPECTED_DICE:
+        return given, "each photograph's own, at which its expected Dice is greatest"
     if given is not None:
         if not 0 < given < 1:
             raise RetinaError(f"threshold {given}: expected a number between 0 and 1")
@@ -385,6 +394,8 @@ def predict_and_tell(photographs: str, out: str, **options) -> int:
     flagged = [outcome for outcome in outcomes if outcome.flags]
     masks = f", {count['left out']} masks left out" if count["left out"] else ""
     print(f"{count['done']} done, {count['failed']} failed, {len(flagged)} flagged{masks}")
+    if poor := sum(o.status == "done" and float(o.expected_dice or 1) < POOR for o in outcomes):
+        print(f"{poor} expect a Dice below {POOR}: column expected_dice in summary.csv")
     for outcome in flagged[:10]:
         print(f"  look at {printable(outcome.name)}: {outcome.flags}")
     if len(flagged) > 10:

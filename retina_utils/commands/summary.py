@@ -20,7 +20,16 @@ from retina_utils.images import stem_of
 from retina_utils.machine.files import read_csv, write_csv
 
 STATUSES = ("done", "left out", "failed")
-NUMBERS = ("width", "height", "fov_area", "fov_share", "vessel_share", "threshold", "seconds")
+NUMBERS = (
+    "width",
+    "height",
+    "fov_area",
+    "fov_share",
+    "vessel_share",
+    "threshold",
+    "expected_dice",
+    "seconds",
+)
 FOR_DICOM = ("laterality", "pixel_spacing_mm", "patient")  # columns only where there is one
 CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)  # of some shares
 
@@ -37,6 +46,7 @@ class Outcome(NamedTuple):
     fov_share: float | str = ""  # of the photograph
     vessel_share: float | str = ""  # of the FOV
     threshold: float | str = ""
+    expected_dice: float | str = ""  # at its best threshold, if its probabilities are honest
     seconds: float | str = ""
     message: str = ""  # why there is no map
     fingerprint: str = ""  # of the photograph's file and all that decides its map
