@@ -26,4 +26,4 @@ def test_what_is_written_is_read_again(shape, dtype):
 def test_a_map_is_small():
     vessels = np.zeros((500, 500), np.uint8)
     vessels[100:110] = 255
-    assert len(png.encode(vessels)) < 1500
+    assert len(png.encode(vessels)) < vessels.size / 100

@@ -1,14 +1,14 @@
-"""Arrays as PNG files, in a fifth to a tenth of the time that an image library takes.
+"""Arrays as PNG files, in a small part of the time that an image library takes.
 
-Libraries try five filters on each line. One filter for all lines and run-length matching, which a
-retina's noise compresses by as well as by any search, cost 5 % in size where the former took all
-the time of a folder of photographs.
+Libraries try five filters on each line and search far for what comes again. One filter for all
+lines and a coder that searches little make files of about the same size, since a retina's noise
+does not come again.
 """
 
 import struct
-import zlib
 
 import numpy as np
+from isal import isal_zlib
 
 COLOUR = {2: 0, 3: 2}  # PNG's colour types, by the array's dimensions: grey, RGB
 LEFT, ABOVE = 1, 2  # PNG's filters: the difference to the neighbour there
@@ -26,7 +26,7 @@ def encode(array: np.ndarray) -> bytes:
         filtered[:, 4:] -= lines[:, :-3]
     else:
         filtered[1:, 1:] -= lines[:-1]
-    deflate = zlib.compressobj(1, strategy=zlib.Z_RLE)
+    deflate = isal_zlib.compressobj(1)
     packed = deflate.compress(filtered) + deflate.flush()
     head = struct.pack(">IIBBBBB", width, height, 8 * depth, COLOUR[array.ndim], 0, 0, 0)
     parts = ((b"IHDR", head), (b"IDAT", packed), (b"IEND", b""))
@@ -35,5 +35,5 @@ def encode(array: np.ndarray) -> bytes:
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
     """A part of a PNG file: its length, kind and checksum around the content."""
-    checksum = zlib.crc32(content, zlib.crc32(kind))
+    checksum = isal_zlib.crc32(content, isal_zlib.crc32(kind))
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
