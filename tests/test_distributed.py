@@ -13,7 +13,7 @@ from test_train import RECIPE
 
 from retina_utils import RetinaError
 from retina_utils.commands.train import train_run
-from retina_utils.machine import distributed, files, runs
+from retina_utils.machine import distributed, runs
 
 # Dice is a mean over patches, and GroupNorm looks at one patch alone: nothing depends on shares.
 SETTINGS = RECIPE | {"norm": "group", "loss": "dice", "lr": 1e-3, "patch_size": 32, "stride": 32}
@@ -23,7 +23,7 @@ SETTINGS |= {"device": "cpu", "resume": True, "save_every": 0, "threads": 1, "pa
 def make_place(folder: Path) -> Path:
     """A run's folder after 01 and 02."""
     place = write_fake_run(folder)
-    found = files.read_json(place / "01_data.json")
+    found = runs.require(place, "01_data")
     runs.record(place, "01_data", SETTINGS, found["results"], ["splits.csv"])
     return place
 
