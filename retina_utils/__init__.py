@@ -10,6 +10,7 @@ import os
 # Two busy processes on few cores: OpenMP threads that spin while they wait make a training step
 # five to twenty times slower. It must be said before torch is imported, and changes no result.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # large pages of memory, which come faster
 
 __version__ = "0.2.0"
 

@@ -13,6 +13,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from retina_utils.machine.matrices import enlarged
 from retina_utils.patches import as_tensors
 
 # name -> largest rotation (degrees), scale, bend (pixels), light; see Augment
@@ -167,14 +168,12 @@ class Cameras:
         inner = {k: a[..., first : first + part, first : first + part] for k, a in window.items()}
         stack = torch.cat(list(as_tensors(inner).values()))[None]
 
-        step = size / zoom / part
-        matrix = step * torch.tensor(
-            [
-                [math.cos(turn) * across, -math.sin(turn) * down, 0],
-                [math.sin(turn) * across, math.cos(turn) * down, 0],
-            ]
-        )
-        grid = F.affine_grid(matrix[None].float(), [1, 1, size, size], align_corners=False)
+        # Where each pixel comes from: grid_sample's (x, y), -1 to 1 across the part.
+        steps = torch.linspace(1 - size, size - 1, size) / (zoom * part)
+        cos, sin = math.cos(turn), math.sin(turn)
+        along = torch.stack([steps * (cos * across), steps * (sin * across)], dim=1)
+        below = torch.stack([steps * (-sin * down), steps * (cos * down)], dim=1)
+        grid = (along + below[:, None])[None]
         moved = F.grid_sample(stack, grid, align_corners=False)[0]
         return {"image": moved[:-2], "vessels": moved[-2:-1], "fov": (moved[-1:] > 0.99).float()}
 
@@ -193,7 +192,7 @@ class Cameras:
         image = torch.einsum("ij,jhw->ihw", mixture, image).clamp(min=0) + 1e-3
         image = image ** draw(0.5, channels, 1, 1).exp()
         field = draw(0.5, 1, 1, 4, 4)
-        field = F.interpolate(field, image.shape[-2:], mode="bicubic", align_corners=True)[0]
+        field = enlarged(4, image.shape[-2]) @ field[0] @ enlarged(4, image.shape[-1]).T
         return image * (field + draw(0.3, 1, 1, 1)).exp()
 
 

@@ -4,7 +4,8 @@
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
@@ -13,11 +14,14 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from retina_utils.data import Pair, Sample, load_sample
 from retina_utils.frame import Frame, frame_of
 from retina_utils.machine.compute import one_thread
+from retina_utils.machine.distributed import EpochShuffle
+from retina_utils.machine.matrices import tent
+from retina_utils.machine.shelf import Shelf, quarter_of_memory
 
 CHANNELS = {"green": 1, "luminance": 1, "rgb": 3}
 KEYS = ("image", "vessels", "fov")  # of an item
@@ -138,8 +142,8 @@ class RetinaDataset(Dataset):
     0 outside the FOV; ``vessels`` (1, P, P) float32, the share of each pixel
     that is vessel, which is 0 or 1 at the photograph's own scale; ``fov`` (1, P, P) in {0, 1}.
 
-    Every photograph is decoded once, when the dataset is made. Randomness is a function of
-    ``(seed, epoch, index)``: the number of loader workers changes nothing, and
+    Photographs are decoded once; those beyond a quarter of the memory lie on disk. Chance follows
+    from ``(seed, epoch, index)``: the number of loader workers changes nothing, and
     :meth:`set_epoch` moves on to the next draw.
 
     Parameters
@@ -172,7 +176,8 @@ class RetinaDataset(Dataset):
         self.preparation, self.augment, self.seed = preparation, augment, seed
         self.patches_per_image, self.vessel_share = patches_per_image, vessel_share
         self.epoch = 0
-        with ThreadPoolExecutor() as pool:
+        self.shelf = Shelf(quarter_of_memory())
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
             self.photographs = list(pool.map(self._prepare, pairs))
         self.items = [
             (which, corner)
@@ -185,7 +190,8 @@ class RetinaDataset(Dataset):
         sample = load_sample(pair) if isinstance(pair, Pair) else pair
         image, fov = self.preparation.view(sample.image, sample.fov)
         share = self.preparation.frame(sample.fov).share(sample.vessels)
-        return Photograph(image, share, fov, statistics_of(image, fov))
+        kept = (self.shelf.keep(array) for array in (image, share, fov))
+        return Photograph(*kept, statistics_of(image, fov))
 
     def _corners(self, height: int, width: int) -> list[tuple[int, int] | None]:
         """Grid corners, or None for each patch that will be drawn at random."""
@@ -230,23 +236,6 @@ class RetinaDataset(Dataset):
         return vessels / sum(int(p.fov.sum()) for p in self.photographs)
 
 
-class EpochShuffle(Sampler):
-    """Another order of the dataset's items in every epoch, which follows from seed and epoch.
-
-    torch's own shuffling depends on all epochs before, and so would a resumed training.
-    """
-
-    def __init__(self, dataset: RetinaDataset):
-        self.dataset = dataset
-
-    def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng([self.dataset.seed, self.dataset.epoch])
-        return iter(rng.permutation(len(self.dataset)).tolist())
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-
 def make_loader(
     dataset: RetinaDataset, batch_size: int, shuffle: bool, workers: int = 0
 ) -> DataLoader:
@@ -288,10 +277,7 @@ def normalise_locally(image: torch.Tensor, fov: torch.Tensor, diameter: int) -> 
 
     def smooth(array: torch.Tensor) -> torch.Tensor:
         quarter = F.avg_pool2d(array, 4, ceil_mode=True, count_include_pad=False)
-        for kernel in 2 * ((side, 1), (1, side)):  # twice a box makes a tent
-            padding = (kernel[0] // 2, kernel[1] // 2)
-            quarter = F.avg_pool2d(quarter, kernel, stride=1, padding=padding)
-        return quarter
+        return tent(quarter.shape[-2], side) @ quarter @ tent(quarter.shape[-1], side)
 
     def surroundings(array: torch.Tensor) -> torch.Tensor:
         mean = smooth(array * fov[None]) / weight

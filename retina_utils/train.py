@@ -19,7 +19,13 @@ from retina_utils.augment import make_augment
 from retina_utils.checkpoint import Network, load_saved, save_network
 from retina_utils.data import Pair
 from retina_utils.losses import make_loss
-from retina_utils.machine.compute import autocast, explain_memory, progress, seed_everything
+from retina_utils.machine.compute import (
+    autocast,
+    explain_memory,
+    progress,
+    random_states,
+    seed_everything,
+)
 from retina_utils.machine.files import atomic_path
 from retina_utils.machine.runs import check_values
 from retina_utils.models import build_model, network_of
@@ -119,7 +125,7 @@ def make_optimizer(recipe: dict, model: nn.Module) -> torch.optim.Optimizer:
     if name not in OPTIMIZERS:
         raise ValueError(f"optimizer={name!r}: expected one of {', '.join(OPTIMIZERS)}")
     options = {key: recipe[key] for key in ("lr", "weight_decay")}
-    return OPTIMIZERS[name](model.parameters(), **options)
+    return OPTIMIZERS[name](model.parameters(), fused=True, **options)
 
 
 def make_scheduler(
@@ -317,7 +323,7 @@ def save_state(path: Path, training: Training, data: dict) -> None:
     ``data`` tells the photographs trained on: with the recipe it is what the state belongs to.
     """
     state = {"made_for": _made_for(training, data), "history": training.history}
-    state["random"] = _random_states()  # dropout draws from them
+    state["random"] = random_states()  # dropout draws from them
     state |= {name: part.state_dict() for name, part in _parts(training).items()}
     with atomic_path(path) as temporary:
         torch.save(state, temporary)
@@ -331,7 +337,7 @@ def resume_state(path: Path, training: Training, data: dict) -> int:
     if not path.exists():
         return 0
     before = {name: copy.deepcopy(part.state_dict()) for name, part in _parts(training).items()}
-    before |= {"history": [], "random": _random_states()}
+    before |= {"history": [], "random": random_states()}
     try:
         state = load_saved(path)
         if state["made_for"] == _made_for(training, data):
@@ -356,12 +362,6 @@ def _made_for(training: Training, data: dict) -> dict:
     """All that decides a training's result, to tell whether an interrupted one may go on."""
     recipe = {name: value for name, value in training.recipe.items() if name not in ASIDE}
     return {"recipe": recipe, "data": data}
-
-
-def _random_states() -> list[torch.Tensor]:
-    """The states of torch's generators: the CPU's, then that of each GPU."""
-    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return [torch.get_rng_state(), *gpus]
 
 
 def _parts(training: Training) -> dict:

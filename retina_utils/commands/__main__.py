@@ -38,6 +38,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("-p", **parameter)
     add("--fresh", action="store_true", help="run notebooks that are up to date as well")
 
+    # No --run: torchrun would take it for one of its own; -p run NAME says the same.
+    add = command("train", "commands.train:train_together", "03's training, started by torchrun")
+    add("--preset", default="tiny", help="parameters in notebooks/presets/PRESET.yaml")
+    add("--data", help="data folder; the preset's own if not given")
+    add("--notebooks", default="notebooks", help="folder of the notebooks")
+    add("-p", **parameter)
+
     add = command("predict", "commands.folder:predict_and_tell", "vessel maps of photographs")
     add("photographs", help="a folder of photographs, with its sub-folders, or one file")
     add("--out", required=True, help="folder for the results")
