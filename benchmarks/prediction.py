@@ -1,0 +1,100 @@
+"""A vessel map of one photograph: ours against Little W-Net's way and other peers.
+
+    python benchmarks/prediction.py
+
+All in one process with the same threads. The ceiling is the rate of one large convolution.
+"""
+
+import subprocess
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import peers
+import torch
+from timing import large_drawing, make_row, seconds
+from torch.utils.flop_counter import FlopCounterMode
+from training import ceiling
+
+from retina_utils.checkpoint import load_network
+from retina_utils.datasets.synthetic import draw_fundus
+from retina_utils.predict import _logits, predict_image
+
+ALONE = """import sys; import numpy as np
+from retina_utils.checkpoint import load_network
+from retina_utils.machine.compute import peak_memory_gib
+from retina_utils.predict import predict_image
+held = np.load(sys.argv[1])
+predict_image(load_network("pretrained"), held["image"], held["fov"], flips=True)
+print(peak_memory_gib())"""
+
+
+def rows() -> list[dict]:
+    """Both sizes with one view and with four, against each peer; then the engines."""
+    network, most = load_network("pretrained"), ceiling()
+    found, peer_networks = [], list(peers.networks())
+    for drawing in (draw_fundus(0, (584, 565)), large_drawing()):
+        image, fov = drawing.image, drawing.fov
+        views = {name: partial(predict_image, network, image, fov, flips=name == "four views")
+                 for name in ("one view", "four views")}  # fmt: skip
+        for name, model in peer_networks:
+            if isinstance(model, str):
+                print(f"{name}: {model}")
+                continue
+            usual = partial(peers.usual_map, model, image, fov)
+            *ours, plain = seconds(*views.values(), usual)
+            for view, taken in zip(views, ours, strict=True):
+                share = flops(views[view]) / min(taken) / most
+                work = f"map of {image.shape[1]} x {image.shape[0]}, {view}"
+                found.append(make_row(work, taken, plain, f"against {name}", share))
+    gib = peak_memory(image, fov)
+    print(f"map of {image.shape[1]} x {image.shape[0]}, four views: {gib:.2f} GiB at most")
+    found[-1]["note"] += f"; peak {gib:.2f} GiB"
+    return found + of_engines(network, most)
+
+
+def of_engines(network, most: float) -> list[dict]:
+    """One pass of our network by us and by other engines in float32, 1024 x 1024."""
+    x = torch.rand(1, 3, 1024, 1024)
+    laid = x.contiguous(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def ours():
+        return _logits(network.model, laid, "auto")
+
+    found = []
+    for name, run in peers.engines(load_network("pretrained").model.eval(), x):
+        if isinstance(run, str):
+            print(f"{name}: {run}")
+            continue
+        network.model.eval()
+        taken, plain = seconds(ours, run)
+        share = flops(ours) / min(taken) / most
+        found.append(make_row("one pass, 1024 x 1024", taken, plain, f"against {name}", share))
+    return found
+
+
+def flops(work) -> int:
+    """Operations of the networks in a piece of work; a multiplication and an addition are two."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def peak_memory(image: np.ndarray, fov: np.ndarray) -> float:
+    """GiB that a process of its own holds at most while it draws a map, PyTorch included."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "photograph.npz"
+        np.savez(file, image=image, fov=fov)
+        done = subprocess.run(
+            [sys.executable, "-c", ALONE, file], capture_output=True, text=True, check=True
+        )
+    return float(done.stdout)
+
+
+if __name__ == "__main__":
+    from bench import run
+
+    run(["prediction"])
