@@ -29,12 +29,14 @@ def run(names: list[str], results: Path = HERE / "results") -> list[dict]:
     kept = []
     for name in names:
         try:
-            rows = [with_ratio(row) for row in import_module(name).rows()]
+            found = import_module(name).rows()
         except ModuleNotFoundError as error:
             print(f"{name}: {error}")
             continue
-        for row in rows:
+        rows = []
+        for row in map(with_ratio, found):
             print(as_line(row), flush=True)
+            rows.append(row)
         write_json(results / f"{name}.json", {"machine": machine(), "rows": rows})
         kept += rows
     return kept
@@ -80,6 +82,7 @@ def main() -> None:
     parser.add_argument("--slow", action="store_true", help="also what takes many minutes")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON at the end")
     args = parser.parse_args()
+    os.environ.setdefault("RETINA_QUIET", "1")  # no bars between the rows
     known = NAMES + SLOW
     if unknown := set(args.names) - set(known):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(known)}")

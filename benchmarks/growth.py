@@ -140,6 +140,7 @@ def draw(points: list[tuple[str, int, float]]) -> plt.Figure:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("RETINA_QUIET", "1")
     OUT.mkdir(parents=True, exist_ok=True)
     found = [point for of in (of_maps, of_training, of_folders, of_loading) for point in of()]
     with (OUT / "growth.csv").open("w", newline="", encoding="utf-8") as file:

@@ -8,6 +8,7 @@ All in one process with the same threads. The ceiling is the rate of one large c
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from timing import large_drawing, make_row, seconds
 from torch.utils.flop_counter import FlopCounterMode
 from training import ceiling
 
-from retina_utils.checkpoint import load_network
+from retina_utils.checkpoint import Network, load_network
 from retina_utils.datasets.synthetic import draw_fundus
 from retina_utils.predict import _logits, predict_image
 
@@ -31,49 +32,48 @@ predict_image(load_network("pretrained"), held["image"], held["fov"], flips=True
 print(peak_memory_gib())"""
 
 
-def rows() -> list[dict]:
+def rows() -> Iterator[dict]:
     """Both sizes with one view and with four, against each peer; then the engines."""
     network, most = load_network("pretrained"), ceiling()
-    found, peer_networks = [], list(peers.networks())
+    there = {name: model for name, model in peers.networks() if not say_missing(name, model)}
     for drawing in (draw_fundus(0, (584, 565)), large_drawing()):
         image, fov = drawing.image, drawing.fov
         views = {name: partial(predict_image, network, image, fov, flips=name == "four views")
                  for name in ("one view", "four views")}  # fmt: skip
-        for name, model in peer_networks:
-            if isinstance(model, str):
-                print(f"{name}: {model}")
-                continue
-            usual = partial(peers.usual_map, model, image, fov)
-            *ours, plain = seconds(*views.values(), usual)
-            for view, taken in zip(views, ours, strict=True):
-                share = flops(views[view]) / min(taken) / most
-                work = f"map of {image.shape[1]} x {image.shape[0]}, {view}"
-                found.append(make_row(work, taken, plain, f"against {name}", share))
-    gib = peak_memory(image, fov)
-    print(f"map of {image.shape[1]} x {image.shape[0]}, four views: {gib:.2f} GiB at most")
-    found[-1]["note"] += f"; peak {gib:.2f} GiB"
-    return found + of_engines(network, most)
+        usual = [partial(peers.usual_map, model, image, fov) for model in there.values()]
+        one, four, *plain = seconds(*views.values(), *usual)
+        size, gib = f"{image.shape[1]} x {image.shape[0]}", peak_memory(image, fov)
+        for (view, work), ours in zip(views.items(), (one, four), strict=True):
+            share = flops(work) / min(ours) / most
+            for name, theirs in zip(there, plain, strict=True):
+                note = f"against {name}; peak {gib:.2f} GiB"
+                yield make_row(f"map of {size}, {view}", ours, theirs, note, share)
+    yield from of_engines(network, most)
 
 
-def of_engines(network, most: float) -> list[dict]:
+def say_missing(name: str, peer) -> bool:
+    """Whether a peer is only words of why it is missing, which are printed."""
+    if isinstance(peer, str):
+        print(f"{name}: {peer}")
+    return isinstance(peer, str)
+
+
+def of_engines(network: Network, most: float) -> Iterator[dict]:
     """One pass of our network by us and by other engines in float32, 1024 x 1024."""
     x = torch.rand(1, 3, 1024, 1024)
+    network.model.eval()
     laid = x.contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def ours():
         return _logits(network.model, laid, "auto")
 
-    found = []
     for name, run in peers.engines(load_network("pretrained").model.eval(), x):
-        if isinstance(run, str):
-            print(f"{name}: {run}")
+        if say_missing(name, run):
             continue
-        network.model.eval()
         taken, plain = seconds(ours, run)
         share = flops(ours) / min(taken) / most
-        found.append(make_row("one pass, 1024 x 1024", taken, plain, f"against {name}", share))
-    return found
+        yield make_row("one pass, 1024 x 1024", taken, plain, f"against {name}, float32", share)
 
 
 def flops(work) -> int:

@@ -50,7 +50,7 @@ def large_drawing(seed: int = 0) -> Drawing:
 
     def enlarge(layer: np.ndarray) -> np.ndarray:
         picture = Image.fromarray(layer.astype(np.uint8) * (1 if layer.ndim == 3 else 255))
-        large = np.asarray(picture.resize(HRF[::-1], Image.Resampling.BICUBIC))
+        large = np.array(picture.resize(HRF[::-1], Image.Resampling.BICUBIC))
         return large if layer.ndim == 3 else large > 127
 
     return Drawing(*map(enlarge, small))
