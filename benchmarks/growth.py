@@ -33,11 +33,9 @@ from retina_utils.show.figures import STYLE
 
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "outputs" / "bench"
-PEOPLE = 16  # photographs of the largest folder
-# title -> what lies across, and whether it grows in powers of two
-PLOTS = {
+PLOTS = {  # title -> what lies across
     "map: size of the photograph": "pixels a side",
-    "map: memory": "pixels a side",
+    "map: memory, PyTorch included": "pixels a side",
     "map: patches at once": "batch size",
     "map: views averaged": "views",
     "map: threads": "threads",
@@ -71,7 +69,7 @@ def of_maps() -> Points:
             side,
             timed(partial(predict_image, network, image, fov)),
         )
-        yield "map: memory", side, peak_memory(image, fov)
+        yield "map: memory, PyTorch included", side, peak_memory(image, fov)
     image, fov = shown(1024)
     for views in (1, 4):
         work = partial(predict_image, network, image, fov, flips=views == 4)
@@ -80,7 +78,7 @@ def of_maps() -> Points:
         torch.set_num_threads(threads)
         yield "map: threads", threads, timed(partial(predict_image, network, image, fov))
     torch.set_num_threads(most)
-    # Only a network that looks at all it is given at once is given patches.
+    # A network that looks at all it is given at once is given patches.
     patched = Network(models.UNet(c_in=3, fold=2, norm="instance"), network.preparation)
     for size in (1, 2, 4, 8, 16):
         work = partial(predict_image, patched, image, fov, batch_size=size)
@@ -99,7 +97,7 @@ def of_training() -> Points:
 
 def of_folders() -> Points:
     with tempfile.TemporaryDirectory() as held:
-        for n in range(PEOPLE):
+        for n in range(16):
             write_png(Path(held) / "all" / f"eye_{n:02d}.png", draw_fundus(n).image)
         for count in (1, 2, 4, 8, 16):
             some = Path(held) / f"of_{count}"
@@ -124,7 +122,7 @@ def of_loading() -> Points:
 
 
 def draw(points: list[tuple[str, int, float]]) -> plt.Figure:
-    """One small plot for each of :data:`PLOTS`, all axes in powers but where they start at 0."""
+    """One small plot for each of :data:`PLOTS`; axes count in powers of two, or start at 0."""
     plt.style.use(STYLE)
     fig, axes = plt.subplots(3, 3, figsize=(9.6, 7.2), layout="constrained")
     for ax, (title, across) in zip(axes.flat, PLOTS.items(), strict=True):
@@ -134,8 +132,12 @@ def draw(points: list[tuple[str, int, float]]) -> plt.Figure:
         if max(x) > 4:
             ax.set_xscale("log", base=2)
         ax.set_xticks(x, x)
+        if max(y) > 4 * min(y) and max(x) > 4:
+            ax.set_yscale("log", base=2)  # what grows in proportion is a straight line
+            ax.yaxis.set_major_formatter("{x:g}")
+        else:
+            ax.set_ylim(0, 1.08 * max(y))
         ax.minorticks_off()
-        ax.set_ylim(bottom=0)
     return fig
 
 
