@@ -2,8 +2,7 @@
 
     python benchmarks/series.py        (minutes; in the table with --slow)
 
-Ours is what the preset says; the baseline is the same series with PyTorch's default float32.
-Whole series are timed once: a notebook's row has no spread.
+Once, and without a baseline: nobody else runs this series.
 """
 
 import json
@@ -23,27 +22,20 @@ ROOT = Path(__file__).parent.parent
 
 def rows() -> list[dict]:
     """The whole, and each notebook by papermill's own watch."""
-    ours, notebooks = run_series()
-    plain, plain_notebooks = run_series("-p", "precision", "float32")
-    found = [make_row("the series, make run-all", [ours], [plain], "once; against float32")]
-    for name in NOTEBOOKS:
-        taken = [notebooks[name]], [plain_notebooks[name]]
-        found.append(make_row(f"  notebook {name}", *taken, "without what is between notebooks"))
-    return found
-
-
-def run_series(*more: str) -> tuple[float, dict[str, float]]:
-    """Seconds of the command, and of each notebook, in an outputs folder that is gone after."""
     with tempfile.TemporaryDirectory() as outputs:
         command = [sys.executable, "-m", "retina_utils.commands", "run-all", "--preset", "tiny"]
-        command += ["--fresh", "-p", "outputs_dir", outputs, *more]
+        command += ["--fresh", "-p", "outputs_dir", outputs]
         passive = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}  # as the Makefile
         start = time.perf_counter()
         subprocess.run(command, cwd=ROOT, env=passive, check=True, capture_output=True)
-        taken = time.perf_counter() - start
-        ran = {name: Path(outputs) / "tiny" / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS}
-        told = {name: json.loads(path.read_text("utf-8")) for name, path in ran.items()}
-    return taken, {n: told[n]["metadata"]["papermill"]["duration"] for n in NOTEBOOKS}
+        found = [make_row("the series, make run-all", [time.perf_counter() - start], [], "once")]
+        for name in NOTEBOOKS:
+            path = Path(outputs) / "tiny" / "notebooks" / f"{name}.ipynb"
+            ran = json.loads(path.read_text(encoding="utf-8"))["metadata"]["papermill"]
+            found.append(
+                make_row(f"  notebook {name}", [ran["duration"]], [], "its kernel included")
+            )
+    return found
 
 
 if __name__ == "__main__":
