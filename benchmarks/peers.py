@@ -4,6 +4,7 @@ Weights are random: they change no time.
 """
 
 import io
+import warnings
 from collections.abc import Callable, Iterator
 from importlib import import_module
 
@@ -98,7 +99,9 @@ def engines(model: nn.Module, x: torch.Tensor) -> Iterator[tuple[str, Callable |
     """Names of engines and our network run by them on ``x``, or in words why not."""
     file = io.BytesIO()
     try:
-        torch.onnx.export(model.float(), (x,), file, dynamo=False)
+        with warnings.catch_warnings():  # that sizes are fixed from now on, as they may be
+            warnings.simplefilter("ignore")
+            torch.onnx.export(model.float(), (x,), file, dynamo=False)
         runtime = import_module("onnxruntime")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import peers
 import torch
-from timing import HRF, large_drawing, make_row, seconds
+from timing import large_drawing, make_row, seconds
 from torch.utils.flop_counter import FlopCounterMode
 from training import ceiling
 
@@ -39,13 +39,12 @@ def rows() -> Iterator[dict]:
     Peers see 512 x 512 whatever the size, so the larger one meets Little W-Net alone.
     """
     network, most = load_network("pretrained"), ceiling()
-    there = {name: model for name, model in peers.networks() if not say_missing(name, model)}
-    for drawing in (draw_fundus(0, (584, 565)), large_drawing()):
+    known = {name: model for name, model in peers.networks() if not say_missing(name, model)}
+    first = dict(list(known.items())[:1])
+    for drawing, there in ((draw_fundus(0, (584, 565)), known), (large_drawing(), first)):
         image, fov = drawing.image, drawing.fov
         views = {name: partial(predict_image, network, image, fov, flips=name == "four views")
                  for name in ("one view", "four views")}  # fmt: skip
-        if len(found := list(there)) > 1 and image.shape[0] == HRF[0]:
-            there = {found[0]: there[found[0]]}
         usual = [partial(peers.usual_map, model, image, fov) for model in there.values()]
         one, four, *plain = seconds(*views.values(), *usual)
         size, gib = f"{image.shape[1]} x {image.shape[0]}", peak_memory(image, fov)
