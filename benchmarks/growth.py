@@ -56,7 +56,6 @@ def shown(side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def timed(work, times: int = 3) -> float:
-    """The best of a few times."""
     return min(seconds(work, times=times)[0])
 
 
@@ -100,8 +99,7 @@ def of_folders() -> Points:
         for n in range(16):
             write_png(Path(held) / "all" / f"eye_{n:02d}.png", draw_fundus(n).image)
         for count in (1, 2, 4, 8, 16):
-            some = Path(held) / f"of_{count}"
-            some.mkdir()
+            (some := Path(held) / f"of_{count}").mkdir()
             for file in sorted((Path(held) / "all").iterdir())[:count]:
                 (some / file.name).symlink_to(file)
             runs = iter(range(9))
