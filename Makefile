@@ -18,7 +18,7 @@ export MALLOC_TOP_PAD_ = 67108864
 as_typed = RETINA_COMMAND='$(subst ','\'',make $@ $(strip $(foreach v,$(1),$(if $($v),$v="$($v)"))))'
 
 .DEFAULT_GOAL := help
-.PHONY: help run-all verify report predict benchmark pretrained test test-units test-notebooks test-browser test-robust lab import-data diff refresh tiny badges lint lock audit clean
+.PHONY: help run-all verify report predict benchmark pretrained bench test test-units test-notebooks test-browser test-robust lab import-data diff refresh tiny badges lint lock audit clean
 
 help: ## list the commands
 	@echo "Retinal-vessel segmentation notebooks. Commands:"
@@ -75,6 +75,9 @@ predict: $(VENV)/.installed ## vessel maps of your own photographs: IMAGES=folde
 benchmark: $(VENV)/.installed ## the README's table by cross-validation: DATASET=chase_db1 (hours on a CPU)
 	@$(if $(DATASET),,echo 'Usage: make benchmark DATASET=chase_db1' >&2; exit 2)
 	@$(call as_typed,DATASET ARGS) $(PY) -m retina_utils.commands benchmark $(DATASET) $(ARGS)
+
+bench: $(VENV)/.installed ## speed against baselines of the same run, one table: ARGS="scores topology" (minutes)
+	@$(PY) benchmarks/bench.py $(ARGS)
 
 pretrained: $(VENV)/.installed ## train the network in the box anew, on chase_db1 and hrf (hours on a CPU)
 	@$(call as_typed,ARGS) $(PY) -m retina_utils.commands benchmark chase_db1 hrf --folds 2 --ship retina_utils/weights/pretrained.pt $(ARGS)

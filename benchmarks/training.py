@@ -141,7 +141,7 @@ def rows(names: tuple[str, ...] = (*STEPS, "data")) -> list[dict]:
 
 
 if __name__ == "__main__":
-    for row in rows(tuple(sys.argv[1:]) or (*STEPS, "data")):
+    for row in (row for name in sys.argv[1:] or (*STEPS, "data") for row in rows((name,))):
         share = f"{row['ceiling_share']:.0%} of the ceiling" if row["ceiling_share"] else ""
         print(
             f"{row['work']:30} ours {row['ours']:.3f} s  baseline {row['baseline']:.3f} s  "

@@ -142,6 +142,15 @@ def test_every_wrong_pixel_inside_the_fov_has_one_kind_and_no_other_has_any():
     assert np.array_equal(kinds, mistakes.mistakes(predicted ^ ~fov, vessels ^ ~fov, fov))
 
 
+def test_what_lies_around_the_field_of_view_changes_nothing(eye):
+    vessels, fov = eye
+    predicted = np.roll(vessels, 3, axis=0) | blobs(3, size=fov.shape)
+    large = [np.pad(part, ((40, 7), (0, 90))) for part in (predicted, vessels, fov)]
+    kinds = mistakes.mistakes(predicted, vessels, fov)
+    assert np.array_equal(np.pad(kinds, ((40, 7), (0, 90))), mistakes.mistakes(*large))
+    assert widths.by_width(predicted, vessels, fov) == widths.by_width(*large)
+
+
 def test_nothing_drawn_and_nothing_to_draw_can_be_told_too(eye):
     vessels, fov = eye
     nothing = np.zeros_like(vessels)

@@ -7,7 +7,7 @@ from scipy.ndimage import binary_dilation, distance_transform_edt, label
 from skimage.morphology import skeletonize
 
 from retina_utils.frame import fov_diameter
-from retina_utils.measures.widths import THIN, nearest, thin_and_thick, to_edge
+from retina_utils.measures.widths import THIN, Drawing, to_edge, window_of
 from retina_utils.metrics import require_maps
 
 NEAR = 0.001  # of the FOV's diameter, at least a pixel: this near, a centreline is met
@@ -38,26 +38,28 @@ def mistakes(predicted: np.ndarray, vessels: np.ndarray, fov: np.ndarray) -> np.
     line of its own, or in a compact spot.
     """
     require_maps(predicted=predicted, vessels=vessels, fov=fov)
-    predicted, vessels = predicted & fov, vessels & fov
-    diameter = fov_diameter(fov)
+    diameter, window = fov_diameter(fov), window_of(fov)
+    kinds, fov = np.zeros(fov.shape, np.uint8), fov[window]
+    predicted, vessels = predicted[window] & fov, vessels[window] & fov
     missed, false = vessels & ~predicted, predicted & ~vessels
-    thin, _ = thin_and_thick(vessels, THIN * diameter)
+    drawn, truth = Drawing(predicted), Drawing(vessels)
+    thin = truth.thin(THIN * diameter)
     reach = max(1, round(NEAR * diameter))
-    too_thin = missed & near_centreline(vessels, predicted, reach)
-    too_wide = false & near_centreline(predicted, vessels, reach)
+    too_thin = missed & near_centreline(truth, predicted, reach)
+    too_wide = false & near_centreline(drawn, vessels, reach)
     alone = false & ~too_wide
     rim = alone & (to_edge(fov) <= RIM * diameter)  # a frame that cuts the disc off, too
     line = elongated(alone & ~rim)
     lost = missed & ~too_thin
     found = (lost & thin, lost & ~thin, too_thin, too_wide, rim, line, alone & ~rim & ~line)
-    return sum(part * np.uint8(k) for k, part in enumerate(found, start=1))
+    kinds[window] = sum(part * np.uint8(k) for k, part in enumerate(found, start=1))
+    return kinds
 
 
-def near_centreline(vessels: np.ndarray, other: np.ndarray, reach: int) -> np.ndarray:
-    """Where the nearest pixel of the ``vessels``' centreline is within ``reach`` of ``other``."""
-    centre = skeletonize(vessels)
-    met = binary_dilation(other, np.ones((3, 3)), reach) & centre
-    return met[nearest(centre)]
+def near_centreline(drawing: Drawing, other: np.ndarray, reach: int) -> np.ndarray:
+    """Where the nearest pixel of the drawing's centreline is within ``reach`` of ``other``."""
+    met = binary_dilation(other, np.ones((3, 3)), reach) & drawing.centre
+    return met[drawing.nearest]
 
 
 def elongated(spots: np.ndarray) -> np.ndarray:

@@ -1,9 +1,10 @@
 """Drawings of vessels -> centrelines and widths."""
 
 import math
+from functools import cached_property
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, find_objects
 from skimage.morphology import skeletonize
 
 from retina_utils.frame import fov_diameter
@@ -12,12 +13,43 @@ from retina_utils.metrics import ratio, require_maps
 THIN = 0.008  # of the FOV's diameter: vessels up to this width are thin
 
 
+class Drawing:
+    """(H, W) bool vessels and their centreline, which is found once, when it is asked for."""
+
+    def __init__(self, vessels: np.ndarray):
+        self.vessels = vessels
+
+    @cached_property
+    def centre(self) -> np.ndarray:
+        """The centreline, (H, W) bool."""
+        return skeletonize(self.vessels)
+
+    @cached_property
+    def nearest(self) -> tuple[np.ndarray, np.ndarray]:
+        """Row and column of the point of the centreline nearest to each pixel, (H, W) int both."""
+        found = distance_transform_edt(~self.centre, return_distances=False, return_indices=True)
+        return tuple(found)
+
+    def thin(self, limit: float) -> np.ndarray:
+        """Where vessels are at most ``limit`` pixels wide, (H, W) bool."""
+        width = 2 * to_edge(self.vessels)[self.nearest] - 1
+        return self.vessels & (width <= limit)
+
+
 def by_width(predicted: np.ndarray, vessels: np.ndarray, fov: np.ndarray) -> dict[str, float]:
     """Recall on ``thin`` and ``thick`` vessels, and ``cldice``, of (H, W) bool; nan of nothing."""
     require_maps(predicted=predicted, vessels=vessels, fov=fov)
-    thin, thick = thin_and_thick(vessels & fov, THIN * fov_diameter(fov))
-    found = {"thin": recall(predicted, thin), "thick": recall(predicted, thick)}
-    return found | {"cldice": cldice(predicted, vessels, fov)}
+    limit, window = THIN * fov_diameter(fov), window_of(fov)
+    drawn, truth = (Drawing((part & fov)[window]) for part in (predicted, vessels))
+    thin = truth.thin(limit)
+    thick = truth.vessels & ~thin
+    found = {"thin": recall(drawn.vessels, thin), "thick": recall(drawn.vessels, thick)}
+    return found | {"cldice": _cldice(drawn, truth)}
+
+
+def window_of(fov: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of a (H, W) bool map that hold all of it; what lies around costs time."""
+    return find_objects(fov.view(np.uint8))[0]
 
 
 def recall(predicted: np.ndarray, vessels: np.ndarray) -> float:
@@ -32,19 +64,13 @@ def thin_and_thick(vessels: np.ndarray, limit: float) -> tuple[np.ndarray, np.nd
     to one pixel. Recall on thin vessels is that of ``confusion(predicted, thin, fov & ~thick)``.
     """
     require_maps(vessels=vessels)
-    width = 2 * to_edge(vessels)[nearest(skeletonize(vessels))] - 1
-    thin = vessels & (width <= limit)
+    thin = Drawing(vessels).thin(limit)
     return thin, vessels & ~thin
 
 
 def to_edge(area: np.ndarray) -> np.ndarray:
     """(H, W) float pixels to the edge of a (H, W) bool area; it ends where the frame ends."""
     return distance_transform_edt(np.pad(area, 1))[1:-1, 1:-1]
-
-
-def nearest(centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column of the True pixel of a (H, W) bool map nearest to each, (H, W) int both."""
-    return tuple(distance_transform_edt(~centre, return_distances=False, return_indices=True))
 
 
 def cldice(predicted: np.ndarray, vessels: np.ndarray, fov: np.ndarray) -> float:
@@ -54,9 +80,13 @@ def cldice(predicted: np.ndarray, vessels: np.ndarray, fov: np.ndarray) -> float
     found, as a harmonic mean: a gap in a thin vessel costs as much as one in a thick vessel.
     """
     require_maps(predicted=predicted, vessels=vessels, fov=fov)
-    predicted, vessels = predicted & fov, vessels & fov
-    on_vessels = recall(vessels, skeletonize(predicted))
-    found = recall(predicted, skeletonize(vessels))
+    window = window_of(fov)
+    return _cldice(*(Drawing((part & fov)[window]) for part in (predicted, vessels)))
+
+
+def _cldice(drawn: Drawing, truth: Drawing) -> float:
+    on_vessels = recall(truth.vessels, drawn.centre)
+    found = recall(drawn.vessels, truth.centre)
     if math.isnan(on_vessels) and math.isnan(found):  # neither has a centreline
         return math.nan
     if not on_vessels * found > 0:  # nan if one has no centreline
