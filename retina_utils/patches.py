@@ -85,9 +85,8 @@ class Preparation:
     def frame(self, fov: np.ndarray) -> Frame:
         """The crop and scale that bring a photograph with this FOV into the network's view.
 
-        There is black around it, in training and in prediction: a convolution pads with zeros,
-        which black no longer is after the first layer, and where the FOV met the edge of what the
-        network is given it would draw lines that are not there.
+        There is black around it. At the edge of what a network is given its convolutions pad with
+        zeros, which black no longer is after the first layer, and lines were drawn that are not.
         """
         if self.mode == "patches":
             return frame_of(fov, self.fov_diameter, MARGIN)
@@ -340,11 +339,9 @@ def random_corner(
         row, column = int(rng.integers(height)), int(rng.integers(width))
         if allowed[row, column]:
             break
-    # Where there is a choice, no patch is wasted on the black around the FOV.
-    free = (height - size, width - size)
-    edges = (min(MARGIN, max(side // 2, 0)) for side in free)
-    middles = (row - size // 2, column - size // 2)
-    return tuple(
-        min(max(middle, edge), max(side - edge, edge))
-        for middle, edge, side in zip(middles, edges, free, strict=True)
-    )
+    corner = []
+    for middle, side in ((row, height), (column, width)):
+        free = side - size  # where there is a choice, none is wasted on the black around the FOV
+        edge = min(MARGIN, max(free // 2, 0))
+        corner.append(min(max(middle - size // 2, edge), max(free - edge, edge)))
+    return tuple(corner)

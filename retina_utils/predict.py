@@ -11,7 +11,7 @@ from retina_utils.patches import cut, patch_grid, statistics_of
 
 FLIPS = ((), (-1,), (-2,), (-2, -1))
 LARGEST = 1536  # pixels: a side of what is given to a network at once; about 1 GiB of memory
-OVERLAP = 128  # pixels that neighbours of this size share; half of smaller ones
+OVERLAP = 128  # pixels that neighbours of that size share
 
 
 @torch.inference_mode()
@@ -42,7 +42,7 @@ def predict_image(
     flips : bool
         Average over the four mirror images too: four times the work, a little better.
     batch_size : int
-        Patches at once, fewer where memory holds no more; only speed and memory depend on it.
+        Patches at once, fewer where memory holds no more; no result depends on it.
     precision : "auto", "bfloat16" or "float32"
 
     Returns
@@ -89,7 +89,7 @@ def average_patches(
     height, width = tensor.shape[-2:]
     device = next(model.parameters()).device
     if getattr(model, "takes_any_size", False):
-        size = max(size, min(max(height, width), LARGEST))
+        size, batch_size = max(size, min(max(height, width), LARGEST)), 1
         stride = max(size - OVERLAP, size // 2)
     corners = patch_grid(height, width, size, stride)
     weight = patch_weight(size)
