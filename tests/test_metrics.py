@@ -284,8 +284,8 @@ def test_of_honest_probabilities_the_expected_threshold_and_dice_come_true():
     rng = np.random.default_rng(0)
     probability = rng.beta(0.2, 1.2, (700, 700))
     vessels, fov = rng.random((700, 700)) < probability, np.ones((700, 700), bool)
-    expected = metrics.expect(probability, fov)
     found = metrics.histogram(probability, vessels, fov)
+    expected = metrics.expect(found.vessel + found.background)
     best = metrics.best_threshold([found])
     true = metrics.scores(metrics.confusion_at(found, expected.threshold))["dice"]
     assert expected.threshold == pytest.approx(best, abs=0.02)
@@ -293,11 +293,12 @@ def test_of_honest_probabilities_the_expected_threshold_and_dice_come_true():
     assert expected.threshold == pytest.approx(expected.dice / 2, abs=1e-3)  # Lipton's theorem
 
 
-def test_a_map_expects_by_its_field_of_view_alone_and_nothing_of_nothing():
-    probability, fov = np.zeros((6, 6)), np.zeros((6, 6), bool)
-    fov[:3] = True
-    assert metrics.expect(probability, fov).dice == 0
-    probability[0], probability[5] = 0.75, 1.0
-    found = metrics.expect(probability, fov)
+def test_a_map_without_vessels_expects_nothing_and_one_of_two_kinds_cuts_between_them():
+    counts = np.zeros(metrics.LEVELS, int)
+    assert metrics.expect(counts).dice == 0
+    counts[0] = 12
+    assert metrics.expect(counts).dice == 0
+    counts[metrics.lowest_level(0.75)] = 6
+    found = metrics.expect(counts)
     assert found.threshold == pytest.approx(0.75, abs=1e-4)
     assert found.dice == pytest.approx(2 * 4.5 / (6 + 4.5), abs=1e-4)

@@ -28,7 +28,7 @@ from retina_utils.intake.dicom import is_dicom, patients_key, read_dicom
 from retina_utils.machine.compute import choose_device, progress
 from retina_utils.machine.files import fingerprint, lock_folder, read_json, sha256, write_json
 from retina_utils.machine.runs import provenance
-from retina_utils.metrics import decide, expect
+from retina_utils.metrics import LEVELS, decide, expect
 from retina_utils.predict import predict_image
 from retina_utils.show.pictures import outline_vessels
 
@@ -232,7 +232,7 @@ def predict_photograph(predict: Callable, call: Call, photograph: Photograph) ->
     # As the file will hold it: whoever applies the threshold to the file gets the same vessels.
     levels = np.rint(predict(image, fov) * 65535).astype(np.uint16)
     probability, threshold = levels.astype(np.float32) / 65535, call.settings["threshold"]
-    expected = expect(probability, fov)
+    expected = expect(np.bincount(levels[fov], minlength=LEVELS))
     threshold = expected.threshold if threshold == EXPECTED_DICE else threshold
     vessels = decide(probability, threshold) & fov
     vessels_file, probability_file, overlay_file = targets(out, name)
