@@ -24,9 +24,15 @@ def join() -> tuple[int, int]:
     gpus = torch.cuda.is_available()
     if gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    # The others wait while the first one reads photographs or validates.
-    dist.init_process_group("nccl" if gpus else "gloo", timeout=timedelta(hours=2))
-    return dist.get_rank(), dist.get_world_size()
+    wait = timedelta(hours=2)  # the others do while the first one reads photographs or validates
+    store, rank, world = next(dist.rendezvous("env://", timeout=wait))
+    if os.environ["LOCAL_WORLD_SIZE"] == os.environ["WORLD_SIZE"]:
+        # torchrun keeps this store through its restarts, with the addresses of those who died.
+        attempt = os.environ["TORCHELASTIC_RESTART_COUNT"]
+        store = dist.PrefixStore(f"attempt {attempt}", store)
+    group = {"store": store, "rank": rank, "world_size": world, "timeout": wait}
+    dist.init_process_group("nccl" if gpus else "gloo", **group)
+    return rank, world
 
 
 class EpochShuffle(Sampler):
