@@ -62,12 +62,12 @@ def predict_there(
             ) from None
         if client.dashboard_link:
             print(f"Watch the workers at {client.dashboard_link}")
-        left = ((p, client.submit(predict_on, weights, settings, work, resolved(p), pure=False))
-                for p in photographs)  # fmt: skip
-        done, of = as_completed(), {}
+        left, done, of = iter(photographs), as_completed(), {}
 
         def send(count: int) -> None:
-            for photograph, future in islice(left, count):
+            for photograph in islice(left, count):
+                what = (weights, settings, work, resolved(photograph))
+                future = client.submit(predict_on, *what, pure=False)
                 of[future.key] = photograph
                 done.add(future)
 
@@ -90,10 +90,8 @@ def predict_there(
 
 def resolved(photograph):
     """The photograph by paths that do not depend on where a worker was started."""
-    files = (
-        file and Path(os.path.abspath(file)) for file in (photograph.file, photograph.fov_file)
-    )
-    return photograph._replace(**dict(zip(("file", "fov_file"), files, strict=True)))
+    files = {name: getattr(photograph, name) for name in ("file", "fov_file")}
+    return photograph._replace(**{k: v and Path(os.path.abspath(v)) for k, v in files.items()})
 
 
 def predict_on(
