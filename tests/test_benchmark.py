@@ -350,7 +350,10 @@ def test_a_camera_left_out_is_tested_by_a_network_that_never_met_it(world, tmp_p
         result = table["jobs"][f"without {name}"]
         assert result["tests"] == [name]
         assert all(photograph.startswith(other) for photograph in result["trained_on"])
-    tested = [(row["trained_on"], row["tested_on"], row["photographs"]) for row in table["rows"]]
+    tested = [
+        (row["trained_on"].lower(), row["tested_on"].lower(), row["photographs"])
+        for row in table["rows"]  # other tests give the two sets titles in capitals
+    ]
     assert tested == [("two", "one", 6), ("second human observer", "one", 6), ("one", "two", 3)]
     assert "each camera left out in turn" in capsys.readouterr().out
     assert main(["benchmark", command[0], *command[2:]]) == 2

@@ -10,7 +10,7 @@ import sys
 import nbformat
 import pytest
 from conftest import ROOT
-from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpecManager
 
 from retina_utils import RetinaError, images
 from retina_utils.commands import series
@@ -419,7 +419,7 @@ def test_a_foreign_kernel_of_the_same_name_is_not_taken(toy, foreign_kernel):
 
 
 def test_a_kernel_that_dies_at_start_is_said_in_a_sentence(toy, foreign_kernel, monkeypatch, capfd):
-    monkeypatch.setattr(series, "OwnKernel", AsyncKernelManager)
+    monkeypatch.setattr(series, "KernelSpecManager", lambda kernel_dirs: KernelSpecManager())
     assert run(toy, "--run", "dead") == 2
     said = capfd.readouterr().err
     assert "01_data stopped. its kernel did not start" in said and "Traceback" not in said

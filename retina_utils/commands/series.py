@@ -15,9 +15,9 @@ from pathlib import Path
 import papermill
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_core.utils import run_sync
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
-from traitlets.config import Config
 
 from retina_utils import RetinaError, printable
 from retina_utils.checkpoint import PRETRAINED
@@ -40,6 +40,10 @@ WITHOUT_TRAINING = ("01_data", "04_evaluate", "05_visualize")
 PATHS = ("data_dir", "outputs_dir", "weights")
 
 
+# What all notebooks import; the line leaves no name behind.
+WARM = "None if __import__('retina_utils.train') and __import__('retina_utils.show.figures') else 0"
+
+
 class OwnKernel(AsyncKernelManager):
     """A kernel of this very interpreter, whatever else is called python3 on Jupyter's paths.
 
@@ -47,23 +51,48 @@ class OwnKernel(AsyncKernelManager):
     they are closed), and the last words of a kernel that died; ``said`` keeps it.
     """
 
-    said = None  # of the kernel that was started last
+    said = None  # of this kernel
+    waiting = None  # a kernel for the next notebook, which imports while the one before works
 
     def __init__(self, **options):
-        super().__init__(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]), **options)
-
-    async def start_kernel(self, **options):
-        """Start it as every kernel is, its standard error into ``said``."""
-        OwnKernel.said = tempfile.TemporaryFile()  # noqa: SIM115 (until the next one starts)
-        return await super().start_kernel(stderr=OwnKernel.said, **options)
+        super().__init__(
+            kernel_name="python3",
+            kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
+            transport_encryption="auto",
+            **options,
+        )
 
     @classmethod
-    def last_words(cls) -> str:
+    def take(cls, folder: Path) -> "OwnKernel":
+        """A running kernel in this folder: the one that waits, or else a new one."""
+        kernel, cls.waiting = cls.waiting, None
+        if kernel is None:
+            kernel, said = cls(), tempfile.TemporaryFile()  # noqa: SIM115 (as long as the kernel)
+            kernel.said = said
+            warm = [f"--IPKernelApp.exec_lines={WARM}"]
+            run_sync(kernel.start_kernel)(extra_arguments=warm, cwd=str(folder), stderr=said)
+        return kernel
+
+    @classmethod
+    def prepare(cls, folder: Path) -> None:
+        """Have one wait."""
+        cls.waiting = cls.take(folder)
+
+    @classmethod
+    def dismiss(cls) -> None:
+        """Stop the one that waits."""
+        if cls.waiting is not None:
+            cls.waiting.stop()
+            cls.waiting = None
+
+    def stop(self) -> None:
+        """End the process."""
+        run_sync(self.shutdown_kernel)(now=True)
+
+    def last_words(self) -> str:
         """The last line the kernel's process wrote, in brackets; empty where there is none."""
-        if cls.said is None:
-            return ""
-        cls.said.seek(0)
-        lines = cls.said.read().decode(errors="replace").split("\n")
+        self.said.seek(0)
+        lines = self.said.read().decode(errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         return f" (its last words: {printable(last[:200])})" if last else ""
 
@@ -81,6 +110,7 @@ def run_series(
     try:
         return _run_all(folder, run, chosen, names, fresh)
     finally:
+        OwnKernel.dismiss()
         del os.environ[LENT]
         close_run(run)
 
@@ -194,30 +224,33 @@ def run_notebook(source: Path, run: Path, chosen: dict, before: Path | None, fre
     print(f"\n{name}: {title}", flush=True)
     # In the notebook paths are meant from its own folder: so told, they seldom name a user.
     told = {k: _seen_from(source.parent, v) if k in PATHS else v for k, v in parameters.items()}
+    kernel = OwnKernel.take(source.parent)
+    if name != NOTEBOOKS[-1]:
+        OwnKernel.prepare(source.parent)
     try:
         papermill.execute_notebook(
             _short(source),
             _short(unfinished),
             told,
             kernel_name="python3",
-            cwd=source.parent,
             progress_bar=False,
             stdout_file=sys.stdout,
             coalesce_streams=True,
-            kernel_manager_class=OwnKernel,
-            config=Config({"KernelManager": {"transport_encryption": "auto"}}),
+            km=kernel,
         )
     except (PapermillExecutionError, RuntimeError) as error:
         what = f"its kernel did not start ({error}). Try: {sys.executable} -m ipykernel --version"
         if isinstance(error, DeadKernelError):
             what = "the kernel died, most often for want of memory: halve batch_size"
-            what += OwnKernel.last_words()
+            what += kernel.last_words()
         if isinstance(error, PapermillExecutionError):
             what = f"{error.ename} in cell {error.exec_count}: {error.evalue}"
         raise RetinaError(
             f"{name} stopped. {what}\n\nAs far as it came: {_short(unfinished)}\n"
             f"Earlier notebooks are kept; the same command goes on from {name}."
         ) from error
+    finally:
+        kernel.stop()
     unfinished.replace(finished)
     write_json(finished.with_suffix(".done"), {"fingerprint": current})
     return True

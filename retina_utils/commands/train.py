@@ -45,9 +45,12 @@ def prepare(folder: Path, chosen: dict, names: tuple[str, ...]) -> Path:
     place = runs.open_run(chosen["outputs_dir"], chosen["run"])
     os.environ[runs.LENT] = str(place)
     before = None
-    for name in names[:2]:
-        series.run_notebook(folder / f"{name}.ipynb", place, chosen, before, fresh=False)
-        before = place / "notebooks" / f"{name}.done"
+    try:
+        for name in names[:2]:
+            series.run_notebook(folder / f"{name}.ipynb", place, chosen, before, fresh=False)
+            before = place / "notebooks" / f"{name}.done"
+    finally:
+        series.OwnKernel.dismiss()
     return place
 
 
