@@ -113,7 +113,7 @@ audit: $(VENV)/.installed ## known weaknesses of what requirements.lock pins (as
 	  then echo "No known weakness in what requirements.lock pins for this Python and system."; \
 	  elif test -s "$$said.table"; then cat "$$said.table"; exit 1; \
 	  else echo "Nothing was audited: the service gave no answer ($$(tail -n 1 "$$said" | cut -c 1-200))." \
-	    "Try again where pypi.org can be reached, or ask another: make audit ARGS='-s osv'." >&2; exit 2; fi
+	    "Try again where the registry's advisories can be reached, or ask another: make audit ARGS='-s osv'." >&2; exit 2; fi
 
 clean: ## remove what was built and run (outputs/, .venv); data/ stays
 	test ! -d outputs || find outputs -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
