@@ -96,9 +96,8 @@ def load_data(path: str | Path, validation_share: float = 0.2, seed: int = 0) ->
     wanted, ``fov/`` and ``second/``), and ``training/train_x``, ``training/train_y``,
     ``validation/validation_x``, ... A mask bears its photograph's name, with or without
     ``_mask``. An optional ``people.csv`` (columns ``name,person``) says whose eye is whose; where
-    it does not, a DICOM's patient does by a pseudonym, or the names may (`intake.people`). If
-    there is no validation folder, ``validation_share`` of the training people, chosen by
-    ``seed``, are set aside.
+    it does not, a DICOM's patient does by a pseudonym, or the names may (`intake.people`). Without
+    a validation folder ``validation_share`` of the training people, by ``seed``, are set aside.
 
     A DataError lists every problem found: orphans, duplicates, sizes that differ, unreadable
     files, masks that are not two-valued, FOVs that are none, vessels that lie on none in most of a

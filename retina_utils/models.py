@@ -78,8 +78,7 @@ class UNet(nn.Module):
         require_positive(c_in=[c_in], widths=widths, fold=[fold])
         self.settings = {"c_in": c_in, "widths": widths, "norm": norm, "activation": activation}
         self.settings["fold"] = self.fold = fold
-        # Only the other norms look at all of what they are given at once.
-        self.takes_any_size = norm == "batch"
+        self.takes_any_size = norm == "batch"  # the other norms look at all they are given
         # Four levels halve three times: 2**3 = 8 pixels, of the folded photograph.
         self.multiple = fold * 2 ** (len(widths) - 1)
 

@@ -71,6 +71,11 @@ def test_a_prediction_needs_no_training():
     assert not reached & {"train", "augment", "losses", "metrics", "evaluate"}
 
 
+def test_the_lesson_can_be_read_in_a_day():
+    lines = [len(path.read_text(encoding="utf-8").splitlines()) for path in PACKAGE.glob("*.py")]
+    assert sum(lines) < 3200
+
+
 def test_the_layout_in_the_readme_is_the_packages():
     layout = README.split("## How it is laid out and tested")[1].split("```")[1]
     told = set(re.findall(r"^  (\w+)\.py ", layout, re.MULTILINE))
