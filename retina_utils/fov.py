@@ -95,7 +95,8 @@ def _candidate(brightness: np.ndarray, threshold: float) -> tuple[float, np.ndar
     circular = support > 0.4 and disc_edge > 0.5
     if circular and (disc & region).sum() > 0.965 * (disc | region).sum():
         return 2 + support + disc_edge, disc
-    if edge > 0.7 and regionprops(region.astype(np.uint8))[0].solidity > 0.9:  # without dents
+    shape = regionprops(region.astype(np.uint8))[0]
+    if edge > 0.7 and shape.solidity > 0.95 and shape.extent < 0.95:  # no dents, and no rectangle
         return 1 + edge, region
     return (support, disc) if circular else (0.0, region)
 

@@ -235,3 +235,18 @@ def test_anything_but_bytes_is_refused():
 
 
 # --- Frames ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("glow", [0, 20, 30])
+def test_a_glowing_surround_between_black_bars_is_not_the_fov(glow):
+    disc = circle(height=480, width=560, radius=250, cy=240, cx=280)
+    bars, stops = np.ones_like(disc), np.ones_like(disc)
+    bars[:14], bars[-14:] = False, False
+    stops[:40], stops[-40:] = False, False  # cut the disc off amid the glow
+    seen = disc & stops
+    image = np.zeros((*disc.shape, 3), np.uint8)
+    image[bars] = (glow // 2, glow, glow // 2)
+    image[seen] = (130, 80, 50)
+    noise = np.random.default_rng(0).integers(0, 8, image.shape)
+    found = find_fov((image + noise).astype(np.uint8))
+    assert (found & seen).sum() > 0.95 * (found | seen).sum()
