@@ -99,6 +99,7 @@ def test_a_failed_run_is_kept_and_resumes_where_it_failed(toy, capfd):
     assert "03_train stopped. ValueError in cell" in said and "unlucky" in said
     assert "03_train.failed.ipynb" in said and "goes on from 03_train" in said
     assert "Traceback" not in said
+    assert series.OwnKernel.waiting is None  # the next notebook's is not left behind
     failed = toy / "outputs" / "r1" / "notebooks" / "03_train.failed.ipynb"
     assert "unlucky" in failed.read_text()
     assert [count(toy, name, "r1") for name in NOTEBOOKS] == [1, 1, 1, 0, 0]

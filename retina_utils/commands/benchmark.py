@@ -278,10 +278,10 @@ def network_row(
     counts = list(map(metrics.confusion_at, histograms, thresholds))
     row = table_row(trained_on, tested_on, counts)
     row["threshold"] = " to ".join(sorted({f"{t:.2f}" for t in (min(thresholds), max(thresholds))}))
-    best = metrics.scores(metrics.confusion_at(together, metrics.best_threshold([together])))
+    best = dice_at(together, metrics.best_threshold([together]))
     own = [metrics.expect(h.vessel + h.background).threshold for h in histograms]
     own = metrics.scores(metrics.add_counts(map(metrics.confusion_at, histograms, own)))
-    row |= {"best_dice": round(best["dice"], 4), "own_dice": round(own["dice"], 4)}
+    row |= {"best_dice": round(best, 4), "own_dice": round(own["dice"], 4)}
     return row | {"auc": round(metrics.roc_auc(together), 4)}
 
 
@@ -312,6 +312,12 @@ def count_observer(pair: Pair) -> dict[str, int]:
     return metrics.confusion(read_binary(pair.second), sample.vessels, sample.fov)
 
 
+def observer_rows(title: str, pairs: Sequence[Pair]) -> list[dict]:
+    """The line of a data set's second observer; none where there is nobody."""
+    counts = [count_observer(pair) for pair in pairs if pair.second]
+    return [table_row("second human observer", title, counts)] if counts else []
+
+
 def collect(jobs: Sequence[Job], names: Sequence[str]) -> list[dict]:
     """All lines of the table from finished jobs."""
     where, rows = " + ".join(map(card.title, names)), []
@@ -322,8 +328,7 @@ def collect(jobs: Sequence[Job], names: Sequence[str]) -> list[dict]:
         held = [pair for job in folds for pair in job.tests[name].pairs]
         thresholds = [job.result["threshold"] for job in folds for _ in job.tests[name].pairs]
         rows.append(network_row(f"{where}, {len(folds)}-fold", title, histograms, thresholds))
-        if counts := [count_observer(pair) for pair in held if pair.second]:
-            rows.append(table_row("second human observer", title, counts))
+        rows += observer_rows(title, held)
     threshold = held_out_threshold(folds)
     for name, test in everything.tests.items():
         shown = everything.histograms(name), [threshold] * len(test.pairs)
@@ -339,8 +344,7 @@ def collect_cameras(jobs: Sequence[Job]) -> list[dict]:
         where, title = " + ".join(map(card.title, job.train)), card.title(name)
         thresholds = [job.result["threshold"]] * len(test.pairs)
         rows.append(network_row(where, title, job.histograms(name), thresholds))
-        if counts := [count_observer(pair) for pair in test.pairs if pair.second]:
-            rows.append(table_row("second human observer", title, counts))
+        rows += observer_rows(title, test.pairs)
     return rows
 
 
