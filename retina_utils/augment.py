@@ -13,6 +13,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from retina_utils.machine import jpeg
 from retina_utils.machine.matrices import enlarged
 from retina_utils.patches import as_tensors
 
@@ -117,7 +118,8 @@ class Cameras:
     the image alone: at 1, each colour channel takes up to a quarter of each other one; gamma, for
     each channel, and a smooth field of illumination lie between exp(-1/2) and exp(1/2); noise has
     a deviation of up to 0.04. ``unsharp`` is the share of the patches that lose detail, as if
-    taken at 0.35 to 0.8 times the resolution, ``grey`` of those whose channels all become green.
+    taken at 0.3 to 0.8 times the resolution, ``squeezed`` of those kept as JPEG of quality 25 to
+    75, and ``grey`` of those whose channels all become green.
     """
 
     def __init__(
@@ -125,11 +127,12 @@ class Cameras:
         degrees: float = 30,
         scale: float = 1.4,
         light: float = 0.6,
-        unsharp: float = 0.15,
+        unsharp: float = 0.25,
+        squeezed: float = 0.25,
         grey: float = 0.1,
     ):
         self.degrees, self.scale, self.light = degrees, scale, light
-        self.unsharp, self.grey = unsharp, grey
+        self.unsharp, self.squeezed, self.grey = unsharp, squeezed, grey
         self.context, self.margin = scale * turned(degrees), 0
 
     def __call__(
@@ -142,13 +145,15 @@ class Cameras:
         if self.light and item["fov"].any():
             image = _same_statistics(self._relight(image, rng), image, item["fov"])
         if rng.random() < self.unsharp:
-            image = _lose_detail(image, rng.uniform(0.35, 0.8))
+            image = _lose_detail(image, rng.uniform(0.3, 0.8))
         if self.light:
             deviation = rng.uniform(-0.03, 0.04) * self.light
             if deviation > 0:  # in four patches of seven
-                noise = torch.from_numpy(rng.standard_normal(image.shape, np.float32))
-                image = image.add(noise, alpha=deviation)
-        return item | {"image": image.clamp(0, 1)}
+                image = image + deviation * torch.from_numpy(rng.standard_normal(image.shape, "f4"))
+        image = image.clamp(0, 1)
+        if rng.random() < self.squeezed:
+            image = jpeg.squeezed(image, int(rng.integers(25, 76)))
+        return item | {"image": image}
 
     def _move(self, window: dict, size: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         """Flip, turn and scale about the middle."""
@@ -194,8 +199,7 @@ class Cameras:
 def _same_statistics(changed: torch.Tensor, image: torch.Tensor, fov: torch.Tensor) -> torch.Tensor:
     """``changed`` (C, P, P) with the mean and deviation of ``image`` inside the FOV.
 
-    The photograph's own are taken away before the network sees it, so a change of them alone
-    would be one that no camera can make.
+    The photograph's own are taken away first, so no camera can make a change of them alone.
     """
 
     def statistics(picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -213,10 +217,8 @@ def _same_statistics(changed: torch.Tensor, image: torch.Tensor, fov: torch.Tens
 def _lose_detail(image: torch.Tensor, factor: float) -> torch.Tensor:
     """(C, P, P) at ``factor`` times its resolution, brought back to its size."""
     size = image.shape[-1]
-    small = F.interpolate(
-        image[None], size=max(1, round(size * factor)), mode="bilinear", antialias=True
-    )
-    return F.interpolate(small, size=size, mode="bilinear", align_corners=False)[0]
+    small = functional.resize(image, [max(1, round(size * factor))] * 2)
+    return functional.resize(small, [size, size], antialias=False)
 
 
 def turned(degrees: float) -> float:
@@ -233,11 +235,9 @@ def make_augment(strength: str) -> Augment | Cameras | None:
     ValueError
         For another name.
     """
-    if strength == "none":
-        return None
-    if strength == "cameras":
-        return Cameras()
+    if strength in ("none", "cameras"):
+        return Cameras() if strength == "cameras" else None
     if strength not in STRENGTHS:
-        names = ["none", *STRENGTHS, "cameras"]
-        raise ValueError(f"augment={strength!r}: expected one of {', '.join(names)}")
+        names = ", ".join(["none", *STRENGTHS, "cameras"])
+        raise ValueError(f"augment={strength!r}: expected one of {names}")
     return Augment(*STRENGTHS[strength])

@@ -103,7 +103,7 @@ def test_image_and_vessels_move_together(sample, strength):
     picture = np.repeat(sample.vessels[..., None], 3, axis=2).astype(np.uint8) * 255
     twin = sample._replace(image=picture, fov=np.ones_like(sample.fov))
     augment = make_augment(strength)
-    augment.light = augment.unsharp = 0.0
+    augment.light = augment.unsharp = augment.squeezed = 0.0
     dataset = RetinaDataset([twin], Preparation(), patches_per_image=6, augment=augment)
     for index in range(6):
         item = dataset[index]
