@@ -1,17 +1,24 @@
 """A photograph -> the probability of vessel for each of its pixels."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import nn
 
 from retina_utils.checkpoint import Network
 from retina_utils.fov import find_fov
+from retina_utils.frame import fov_diameter
 from retina_utils.machine.compute import OutOfMemory, autocast, explain_memory
+from retina_utils.measures import scale
+from retina_utils.metrics import LEVELS, decide, expect, to_levels
 from retina_utils.patches import cut, patch_grid, statistics_of
 
 FLIPS = ((), (-1,), (-2,), (-2, -1))
 LARGEST = 1536  # pixels: a side of what is given to a network at once; about 1 GiB of memory
 OVERLAP = 128  # pixels that neighbours of that size share
+LOOKS = 2  # at most, to find the scale
+NEAR = 0.1  # a scale nearer to the last than this is no other
 
 
 @torch.inference_mode()
@@ -62,6 +69,40 @@ def predict_image(
             f"fov is {fov.shape} with {int(fov.sum())} pixels inside; "
             f"expected {image.shape[:2]} and some inside"
         )
+    options = {"batch_size": batch_size, "precision": precision}
+    if network.facts.get("vessel_width"):
+        network = at_fitting_scale(network, image, fov, **options)
+    return average_views(network, image, fov, FLIPS if flips else FLIPS[:1], **options)
+
+
+def at_fitting_scale(network: Network, image: np.ndarray, fov: np.ndarray, **options) -> Network:
+    """The network with the diameter of the FOV at which vessels are as wide as those it learned.
+
+    For one whose facts tell that ``vessel_width``, a share of the diameter it learned at; it looks
+    once or twice at the photograph to see how wide they are (:mod:`retina_utils.measures.scale`).
+    """
+    usual, learned = network.preparation.fov_diameter, network.facts["vessel_width"]
+    for _ in range(LOOKS):
+        before = network.preparation.fov_diameter
+        found = width_seen(average_views(network, image, fov, FLIPS[:1], **options), fov)
+        diameter = scale.fitting_diameter(usual, learned, found, fov_diameter(fov))
+        if abs(diameter / before - 1) < NEAR:
+            break
+        network = replace(network, preparation=replace(network.preparation, fov_diameter=diameter))
+    return network
+
+
+def width_seen(probability: np.ndarray, fov: np.ndarray) -> float:
+    """How wide the widest vessels of a map are where its expected Dice is greatest."""
+    expected = expect(np.bincount(to_levels(probability[fov]), minlength=LEVELS))
+    return scale.widest(decide(probability, expected.threshold) & fov, fov)
+
+
+@torch.inference_mode()
+def average_views(
+    network: Network, image: np.ndarray, fov: np.ndarray, views: tuple, **options
+) -> np.ndarray:
+    """The mean over mirror images, each given by the axes it is turned in: (H, W) float32."""
     model, preparation = network.model, network.preparation
     small, inside = preparation.view(image, fov)
     tensor = preparation.normalise(
@@ -72,10 +113,8 @@ def predict_image(
 
     was_training = model.training
     model.eval()
-    views = FLIPS if flips else FLIPS[:1]
     probability = sum(
-        np.flip(average_patches(network, np.flip(tensor, axes), batch_size, precision), axes)
-        for axes in views
+        np.flip(average_patches(network, np.flip(tensor, axes), **options), axes) for axes in views
     ) / len(views)
     model.train(was_training)
     return preparation.frame(fov).restore(probability) * fov

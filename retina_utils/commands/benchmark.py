@@ -11,10 +11,11 @@ photograph decides when to stop, and the threshold comes from the training peopl
 """
 
 import functools
+import math
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from multiprocessing import get_context
@@ -35,8 +36,9 @@ from retina_utils.images import read_binary
 from retina_utils.machine import files
 from retina_utils.machine.compute import choose_device
 from retina_utils.machine.runs import provenance
+from retina_utils.measures import scale
 from retina_utils.models import count_parameters
-from retina_utils.predict import predict_image
+from retina_utils.predict import FLIPS, average_views, predict_image, width_seen
 
 HERE = Path(__file__).parent
 
@@ -69,8 +71,13 @@ class Job(NamedTuple):
         return files.read_json(path) if path.exists() else {}
 
     @property
+    def training(self) -> str:
+        """A digest of all that decides its weights, the bytes of all files included."""
+        return files.fingerprint([self.recipe, list(map(contents, self.pairs))])
+
+    @property
     def fingerprint(self) -> str:
-        """A digest of all that decides its result, the bytes of all files included."""
+        """The same of all that decides its result."""
         tests = {k: [list(map(contents, t.pairs)), t.fov_diameter] for k, t in self.tests.items()}
         return files.fingerprint([self.recipe, list(map(contents, self.pairs)), tests])
 
@@ -170,6 +177,38 @@ def train_all(job: Job, recipe: dict) -> train.Training:
     return training
 
 
+def train_once(job: Job, recipe: dict) -> Network:
+    """The trained network, from ``trained.pt`` where it is there: hours are not spent twice."""
+    path, kept = job.folder / "trained.pt", {}
+    if path.exists():
+        network = load_network(path, choose_device(recipe["device"]))
+        if network.facts.get("training") == job.training:
+            return network
+    # Before anything is read: what is changed while this trains is to count as changed.
+    kept["training"], start = job.training, time.monotonic()
+    training = train_all(job, recipe)
+    kept["loss"] = [row["train_loss"] for row in training.history]
+    kept["train_seconds"] = round(time.monotonic() - start)
+    network = training.network(**kept, made=provenance(recipe["device"]))
+    save_network(path, network)
+    return network
+
+
+def learned_width(network: Network, cameras: Iterable[Sequence[Pair]]) -> float:
+    """How wide vessels are in what it learned from, for :func:`retina_utils.measures.scale`.
+
+    Three photographs tell a camera's scale. A share of the FOV's diameter.
+    """
+    options, widths = {"batch_size": 8, "precision": "auto"}, []
+    for pairs in cameras:
+        samples = map(load_sample, pairs[:: math.ceil(len(pairs) / 3)])
+        maps = (
+            (average_views(network, s.image, s.fov, FLIPS[:1], **options), s.fov) for s in samples
+        )
+        widths.append([width_seen(*found) for found in maps])
+    return scale.typical(widths)
+
+
 def measure(network: Network, pairs: Sequence[Pair], recipe: dict) -> list[metrics.Histogram]:
     """One histogram of probabilities inside the FOV for each photograph."""
     settings = {name: recipe[name] for name in ("flips", "batch_size", "precision")}
@@ -187,14 +226,18 @@ def run_job(job: Job, threads: int = 0) -> str:
     scores to print.
     """
     os.environ["RETINA_QUIET"] = "1"
-    # Before anything is read: what is changed while this trains is to count as changed.
+    if threads:
+        torch.set_num_threads(threads)  # a network that is trained already sets none
     result, start = {"fingerprint": job.fingerprint}, time.monotonic()
-    training = train_all(job, job.recipe | ({"threads": threads} if threads else {}))
-    network, trained = training.network(), time.monotonic() - start
+    network = train_once(job, job.recipe | ({"threads": threads} if threads else {}))
+    about, facts = network.facts, {}
+    if len(job.train) > 1 and network.preparation.fov_diameter:
+        facts["vessel_width"] = learned_width(network, job.train.values())
+    network = replace(network, facts=facts)
     # Half a dozen photographs place the threshold to a hundredth, all of them no better.
     some = job.pairs[:: max(1, len(job.pairs) // 6)]
     threshold = metrics.best_threshold(measure(network, some, job.recipe), weigh="photographs")
-    words = [f"{job.name}: trained in {trained:.0f} s", f"threshold {threshold:.2f}"]
+    words = [f"{job.name}: trained in {about['train_seconds']} s", f"threshold {threshold:.2f}"]
     arrays = {}
     for name, test in job.tests.items():
         preparation = replace(network.preparation, fov_diameter=test.fov_diameter)
@@ -214,11 +257,10 @@ def run_job(job: Job, threads: int = 0) -> str:
         "threshold": threshold,
         "threshold_from": [p.name for p in some],
         "trained_on": [p.name for p in job.pairs],
-        "loss": [row["train_loss"] for row in training.history],
-        "train_seconds": round(trained),
         "seconds": round(time.monotonic() - start),
         "parameters": count_parameters(network.model),
-        "made": provenance(job.recipe["device"]),
+        **facts,
+        **{name: about[name] for name in ("loss", "train_seconds", "made")},
     }
     files.write_json(job.folder / "result.json", result)
     return "; ".join(words)

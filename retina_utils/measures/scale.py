@@ -1,0 +1,55 @@
+"""The scale at which a network should see a photograph, from how wide the vessels in it are.
+
+How many degrees of the eye a photograph shows is rarely known, and decides how many pixels wide a
+vessel is once every field of view has the same diameter: 8 with HRF (60 degrees), 15 with CHASE_DB1
+(30 degrees), where a network has learned from one of them. The widest vessels of all eyes are about
+half a degree wide, so their width in the picture tells.
+"""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt
+
+from retina_utils.frame import fov_diameter
+from retina_utils.metrics import require_maps
+
+WIDE = 0.97  # quantile of the distances to the edge
+FEWEST = 100  # pixels of vessel that a width is found in
+LOWEST, HIGHEST = 0.6, 2.0  # times the network's own diameter of the FOV
+BEYOND = 1.5  # times the photograph's own diameter: more pixels would only be blurred ones
+
+
+def widest(vessels: np.ndarray, fov: np.ndarray) -> float:
+    """How wide the widest vessels are, as a share of the FOV's diameter; nan of hardly any vessel.
+
+    ``vessels`` and ``fov`` are (H, W) bool. It is twice the distance to the edge that 97 % of the
+    pixels of vessels stay below.
+    """
+    require_maps(vessels=vessels, fov=fov)
+    drawn = vessels & fov
+    if np.count_nonzero(drawn) < FEWEST:
+        return math.nan
+    return float(2 * np.quantile(distance_transform_edt(drawn)[drawn], WIDE) / fov_diameter(fov))
+
+
+def typical(widths: Iterable[Iterable[float]]) -> float:
+    """The width in the middle of several cameras' photographs: a geometric mean of their means."""
+    return float(np.exp(np.nanmean([np.nanmean(np.log([*camera])) for camera in widths])))
+
+
+def fitting_diameter(usual: int, learned: float, found: float, native: int) -> int:
+    """Pixels for the FOV's diameter at which vessels are as wide as those learned from.
+
+    ``usual`` is what the network gives every photograph, at which it learned vessels ``learned``
+    wide; ``found`` is the width in this photograph, both as shares of the diameter, and nan leaves
+    all as it is. Enlarging costs time alone, making smaller loses the thinnest vessels: that goes
+    half of the way. No further than 0.6 to 2 times the usual, and no more than 1.5 times the
+    photograph's own ``native`` pixels, but where the usual are more already.
+    """
+    if not found > 0:
+        return usual
+    factor = learned / found
+    factor = min(max(factor if factor > 1 else math.sqrt(factor), LOWEST), HIGHEST)
+    return round(min(usual * factor, max(BEYOND * native, LOWEST * usual)))

@@ -1,0 +1,54 @@
+import math
+
+import numpy as np
+import pytest
+
+from retina_utils.measures import scale
+
+
+def disc(size: int) -> np.ndarray:
+    rows, columns = np.mgrid[:size, :size] - (size - 1) / 2
+    return rows**2 + columns**2 < (size / 2) ** 2
+
+
+def lines(size: int, width: int) -> np.ndarray:
+    drawn = np.zeros((size, size), bool)
+    drawn[size // 3 : size // 3 + width] = drawn[:, size // 2 : size // 2 + width] = True
+    return drawn
+
+
+def test_a_photograph_twice_as_large_has_vessels_of_the_same_share():
+    small = scale.widest(lines(200, 8), disc(200))
+    large = scale.widest(lines(400, 16), disc(400))
+    assert small == pytest.approx(8 / 200, rel=0.3)
+    assert large == pytest.approx(small, rel=0.1)
+    assert scale.widest(lines(400, 8), disc(400)) < 0.7 * large
+
+
+def test_hardly_any_vessel_has_no_width_and_changes_no_scale():
+    drawn = np.zeros((200, 200), bool)
+    drawn[100, 100:150] = True
+    found = scale.widest(drawn, disc(200))
+    assert math.isnan(found)
+    assert scale.fitting_diameter(1024, 0.01, found, 1000) == 1024
+
+
+@pytest.mark.parametrize(
+    "found, native, expected",
+    [
+        (0.01, 3000, 1024),
+        (0.005, 3000, 2048),  # half as wide: twice the pixels
+        (0.001, 9000, 2048),  # and no more
+        (0.005, 1000, 1500),  # the photograph has no more to show
+        (0.04, 1000, 614),  # four times as wide: half of the way is half, and no less than 0.6
+        (0.0144, 1000, 853),  # half of the way
+        (0.005, 100, 614),
+    ],
+)
+def test_the_diameter_at_which_vessels_are_as_wide_as_those_learned(found, native, expected):
+    assert scale.fitting_diameter(1024, 0.01, found, native) == expected
+
+
+def test_cameras_weigh_alike_however_many_photographs_tell_of_them():
+    assert scale.typical([[0.01] * 10, [0.04]]) == pytest.approx(0.02)
+    assert scale.typical([[0.01, math.nan], [0.04]]) == pytest.approx(0.02)
