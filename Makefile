@@ -18,7 +18,7 @@ export MALLOC_TOP_PAD_ = 67108864
 as_typed = RETINA_COMMAND='$(subst ','\'',make $@ $(strip $(foreach v,$(1),$(if $($v),$v="$($v)"))))'
 
 .DEFAULT_GOAL := help
-.PHONY: help run-all verify report predict benchmark pretrained bench test test-units test-notebooks test-browser test-robust lab import-data diff refresh tiny badges lint lock audit clean
+.PHONY: help run-all verify report predict adapt benchmark pretrained bench test test-units test-notebooks test-browser test-robust lab import-data diff refresh tiny badges lint lock audit clean
 
 help: ## list the commands
 	@echo "Retinal-vessel segmentation notebooks. Commands:"
@@ -71,6 +71,11 @@ predict: $(VENV)/.installed ## vessel maps of your own photographs: IMAGES=folde
 	@$(call as_typed,IMAGES OUT WEIGHTS CLUSTER ARGS) \
 	  $(PY) -m retina_utils.commands predict "$(IMAGES)" --out "$(OUT)" $(if $(WEIGHTS),--weights "$(WEIGHTS)") \
 	  $(if $(CLUSTER),--cluster "$(CLUSTER)") $(ARGS)
+
+adapt: $(VENV)/.installed ## fit the network to your camera by 2 to 20 annotated photographs: DATA=folder RUN=name WEIGHTS=file
+	@$(if $(and $(DATA),$(RUN)),,echo 'Usage: make adapt DATA=<folder with images/ and masks/> RUN=<name>' >&2; exit 2)
+	@$(call as_typed,DATA RUN WEIGHTS ARGS) $(PY) -m retina_utils.commands adapt "$(DATA)" --run "$(RUN)" \
+	  $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
 
 benchmark: $(VENV)/.installed ## the README's table by cross-validation: DATASET=chase_db1 (hours on a CPU)
 	@$(if $(DATASET),,echo 'Usage: make benchmark DATASET=chase_db1' >&2; exit 2)

@@ -104,21 +104,30 @@ def load_data(path: str | Path, validation_share: float = 0.2, seed: int = 0) ->
     split, a person or a photograph in two splits, also one saved again or mirrored, empty splits,
     lines of people.csv without a photograph. What is doubtful, or not read, is printed.
     """
-    root = Path(path)
+    return Splits(**_load(Path(path), SPLITS, validation_share, seed))
+
+
+def load_pairs(path: str | Path) -> list[Pair]:
+    """The pairs of one folder that holds ``images/`` and ``masks/`` itself, checked likewise."""
+    return _load(Path(path), ("given",))["given"]
+
+
+def _load(root: Path, names: Sequence[str], share: float = 0, seed: int = 0) -> dict:
+    """Checked pairs by the names of their splits; see :func:`load_data`."""
     if not root.is_dir():
         raise DataError(root, ["no such folder. Expected one with training/ and test/ inside."])
     file = root / "people.csv"
     people, problems = read_names(file, ("name", "person"), EXTENSIONS)
     known: set[str] = set()
-    splits = {split: _pair_files(root, split, people, known, problems) for split in SPLITS}
+    splits = {split: _pair_files(root, split, people, known, problems) for split in names}
     written = {}  # a person of two spellings is one: p3_LE and P3_RE
     for found in filter(None, splits.values()):
         people_of = [written.setdefault(p.person.casefold(), p.person) for p in found]
         found[:] = [p._replace(person=q) for p, q in zip(found, people_of, strict=True)]
-    if splits["validation"] is None and not problems:  # before copies are looked for
-        train, validation = _carve_validation(splits["train"], validation_share, seed, problems)
+    if splits.get("validation", 0) is None and not problems:  # before copies are looked for
+        train, validation = _carve_validation(splits["train"], share, seed, problems)
         splits |= {"train": train, "validation": validation}
-    pairs = [pair for split in SPLITS for pair in splits[split] or []]
+    pairs = [pair for split in names for pair in splits[split] or []]
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # decoding lets go of the lock
         found, looks = zip(*pool.map(check_pair, pairs), strict=True) if pairs else ((), ())
     seen = [(pair, look) for pair, look in zip(pairs, looks, strict=True) if look]
@@ -142,7 +151,7 @@ def load_data(path: str | Path, validation_share: float = 0.2, seed: int = 0) ->
         )
     if doubts:
         print("\n- ".join([f"{root}: nothing is refused, but look at this:", *doubts]))
-    return Splits(**splits)
+    return splits
 
 
 def files_read(path: str | Path) -> list[Path]:
@@ -192,7 +201,7 @@ def _pair_files(
     root: Path, split: str, people: dict[str, str], known: set[str], problems: list[str]
 ) -> list[Pair] | None:
     """Pairs of one split by name, plain names into ``known``; None if it may be carved out."""
-    folders = _subfolders(root, SPLIT_FOLDERS[split])
+    folders = _subfolders(root, SPLIT_FOLDERS[split]) if split in SPLIT_FOLDERS else [root]
     if not folders and split == "validation":
         return None
     if len(folders) != 1:
@@ -388,5 +397,4 @@ def _carve_validation(
         f"(seed {seed}): {', '.join(sorted(chosen))}."
     )
     kept = [pair for pair in pairs if pair.person not in chosen]
-    aside = [pair._replace(split="validation") for pair in pairs if pair.person in chosen]
-    return kept, aside
+    return kept, [pair._replace(split="validation") for pair in pairs if pair.person in chosen]

@@ -76,12 +76,8 @@ class Results:
     splits: dict[str, SplitScores]
     network: dict  # of describe_network
     second_observer: dict[str, float] | None = None  # scores on the test photographs
-    vessel_width: dict[str, float] = field(
-        default_factory=dict
-    )  # of measures.widths.by_width, mean
-    intervals: dict[str, dict] = field(
-        default_factory=dict
-    )  # what was drawn again -> score -> 95 %
+    vessel_width: dict[str, float] = field(default_factory=dict)  # mean of measures.widths
+    intervals: dict[str, dict] = field(default_factory=dict)  # drawn again -> score -> 95 %
     calibration_error: float = math.nan
 
     @classmethod

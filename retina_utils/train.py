@@ -29,7 +29,7 @@ from retina_utils.machine.compute import (
 from retina_utils.machine.files import atomic_path
 from retina_utils.machine.runs import check_values
 from retina_utils.models import build_model, network_of
-from retina_utils.patches import Preparation, RetinaDataset, make_loader
+from retina_utils.patches import KEYS, Preparation, RetinaDataset, make_loader
 
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 SCHEDULES = ("cosine", "onecycle", "plateau", "constant")
@@ -67,8 +67,7 @@ class Training:
     @property
     def is_stopped(self) -> bool:
         """Whether ``patience`` epochs have brought nothing better; a patience of 0 never stops."""
-        patience = self.recipe["patience"]
-        return bool(self.history) and 0 < patience <= len(self.history) - self.best
+        return bool(self.history) and 0 < self.recipe["patience"] <= len(self.history) - self.best
 
     def epochs_left(self) -> Iterator[int]:
         """The epochs still to run, from 1 on; none after early stopping."""
@@ -282,9 +281,7 @@ def epoch_line(row: dict[str, float], is_best: bool) -> str:
 
 def _to(device: torch.device, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
     """Image, vessels and FOV of a batch on the device, the image in the layout CPUs like best."""
-    image, vessels, fov = (
-        batch[key].to(device, non_blocking=True) for key in ("image", "vessels", "fov")
-    )
+    image, vessels, fov = (batch[key].to(device, non_blocking=True) for key in KEYS)
     return [image.contiguous(memory_format=torch.channels_last), vessels, fov]
 
 

@@ -59,6 +59,13 @@ def build_parser() -> argparse.ArgumentParser:
     where = "on the workers of Dask: local:2 for two processes, or a scheduler's tcp://host:8786"
     add("--cluster", metavar="ADDRESS", help=where)
 
+    words = "fit a network to a camera by 2 to 20 annotated photographs"
+    add = command("adapt", "commands.adapt:adapt_and_tell", words)
+    add("data", help="folder with images/ and masks/, or a data folder with splits")
+    add("--run", required=True, help="name of the folder under outputs")
+    add("--weights", default="pretrained", help="the start; the network in the box by default")
+    add("--outputs", default="outputs", help="folder of the runs")
+
     add = command("benchmark", "commands.benchmark:run_benchmark", "one table by cross-validation")
     add("datasets", nargs="+", help="names of folders in --data; several are trained on together")
     add("--data", default="data", type=Path, help="where the imported data sets lie")

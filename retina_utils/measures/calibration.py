@@ -32,6 +32,9 @@ class Calibration(NamedTuple):
     bias: float = 0.0
 
 
+NONE = Calibration()
+
+
 def fit_calibration(histograms: Sequence[metrics.Histogram], prior: float = PRIOR) -> Calibration:
     """The temperature and bias with the least cross-entropy inside the FOV, drawn towards none.
 
@@ -60,16 +63,23 @@ def fit_calibration(histograms: Sequence[metrics.Histogram], prior: float = PRIO
     if not (vessel + background).any():
         return Calibration()
 
-    def cross_entropy(line: np.ndarray) -> tuple[float, np.ndarray]:
-        """Of logits slope * x + shift, in which it is convex; and its gradient."""
+    def loss_of(line: np.ndarray) -> tuple[float, np.ndarray]:
+        """Cross-entropy of logits slope * x + shift, in which it is convex; and its gradient."""
         x = line[0] * LOGITS + line[1]
         off = (vessel + background) * expit(x) - vessel
         value = vessel @ np.logaddexp(0, -x) + background @ np.logaddexp(0, x)
         return value, np.array([off @ LOGITS, off.sum()])
 
     bounds = [(1 / HOTTEST, HOTTEST), (-FARTHEST, FARTHEST)]
-    slope, shift = minimize(cross_entropy, [1.0, 0.0], jac=True, bounds=bounds, tol=1e-12).x
+    slope, shift = minimize(loss_of, [1.0, 0.0], jac=True, bounds=bounds, tol=1e-12).x
     return Calibration(float(1 / slope), float(shift / slope))
+
+
+def cross_entropy(histogram: metrics.Histogram, calibration: Calibration = NONE) -> float:
+    """Of a photograph's pixels inside the FOV after a calibration, in nats a pixel."""
+    x = (LOGITS + calibration.bias) / calibration.temperature
+    total = histogram.vessel @ np.logaddexp(0, -x) + histogram.background @ np.logaddexp(0, x)
+    return float(total / (histogram.vessel.sum() + histogram.background.sum()))
 
 
 def recalibrate(network: Network, temperature: float, bias: float) -> Network:

@@ -1,0 +1,127 @@
+"""What ``make adapt`` is worth: 2, 4 and 8 photographs of a camera that the network never met.
+
+    make benchmark DATASET="chase_db1 hrf stare" ARGS=--leave-one-out
+    python benchmarks/adapt.py --networks outputs/benchmark/left_out-chase_db1+hrf+stare
+    python benchmarks/adapt.py --networks ... --no-tuning    # threshold and calibration: minutes
+
+For each camera and number, five draws of people; of each drawn person one photograph, then the
+second one. Dice is the mean over the photographs of all people who were not drawn, AUC is pooled.
+Rows are written one by one to ``results/adapt.csv``: the same command goes on there.
+"""
+
+import argparse
+import os
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from scipy.special import expit, logit
+
+from retina_utils import metrics
+from retina_utils.checkpoint import load_network
+from retina_utils.commands.adapt import adapt, look
+from retina_utils.commands.benchmark import dice_at, read_photographs
+from retina_utils.data import Pair, load_sample
+from retina_utils.machine.files import read_csv, write_csv
+
+COUNTS, DRAWS = (2, 4, 8), 5
+RESULTS = Path(__file__).with_name("results") / "adapt.csv"
+KEY = ("camera", "n", "draw", "trained", "start")  # tell rows apart
+
+
+def draw(pairs: list[Pair], n: int, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """Photographs to adapt with, and those of all people who are not among them."""
+    eyes = defaultdict(list)
+    for pair in pairs:
+        eyes[pair.person].append(pair)
+    people = list(np.random.default_rng(seed).permutation(sorted(eyes)))
+    for count in range(min(n, len(people) // 2), len(people)):
+        drawn = people[:count]
+        turns = sorted((turn, k) for k, p in enumerate(drawn) for turn in range(len(eyes[p])))
+        if len(turns) >= n:
+            break
+    given = [eyes[drawn[k]][turn] for turn, k in turns[:n]]
+    return given, [pair for pair in pairs if pair.person not in drawn]
+
+
+def measure(network, histograms: dict, pairs: list[Pair], n: int, seed: int, options) -> dict:
+    """A row: the network before and after, on people it was not adapted with."""
+    given, others = draw(pairs, n, seed)
+    others = others[:: options.every]
+    before = [histograms[pair.name] for pair in others]
+    known = [histograms[pair.name] for pair in given]
+    adapted = adapt(network, given, histograms=known, tunes=options.tuning, tell=lambda line: None)
+    kept = [step.name for step in adapted.steps[1:] if step.is_kept]
+    after, threshold = before, adapted.network.threshold
+    if {"halfway", "all the way"} & set(kept):
+        after = [look(adapted.network, [load_sample(pair)])[0] for pair in others]
+    else:  # the same probabilities, only named otherwise
+        threshold = expit(logit(threshold) * adapted.calibration.temperature)
+        threshold = expit(logit(threshold) - adapted.calibration.bias)
+    row = {"kept": " + ".join(kept) or "start", "people": len({p.person for p in given})}
+    row |= {"tested": len(others), "threshold": round(adapted.network.threshold, 4)}
+    for name, found, cut in (("start", before, network.threshold), ("after", after, threshold)):
+        row[f"dice_{name}"] = round(float(np.mean([dice_at(h, cut) for h in found])), 4)
+        row[f"auc_{name}"] = round(metrics.roc_auc(metrics.pool(found)), 4)
+    return row
+
+
+def table(rows: list[dict]) -> str:
+    """The learning curve as Markdown: means over draws, and the worst of them."""
+    lines = ["| camera | weights | photographs | Dice before | after | worst draw | AUC | kept |"]
+    lines.append("|---" * 8 + "|")
+    groups = defaultdict(list)
+    for row in rows:
+        groups[row["camera"], row["trained"], int(row["n"])].append(row)
+    for (camera, trained, n), group in sorted(groups.items()):
+        column = {k: np.array([float(row[k]) for row in group]) for k in group[0] if "_" in k}
+        before, after = column["dice_start"], column["dice_after"]
+        auc = f"{column['auc_start'].mean():.4f} to {column['auc_after'].mean():.4f}"
+        kept = f"{sum(row['kept'] != 'start' for row in group)} of {len(group)}"
+        lines.append(
+            f"| {camera} | {'trained' if trained == 'yes' else 'as they were'} | {n} "
+            f"| {before.mean():.3f} | {after.mean():.3f} | {(after - before).min():+.4f} "
+            f"| {auc} | {kept} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure what is missing among the rows, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--networks", type=Path, required=True, help="holds without_CAMERA/")
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--no-tuning", dest="tuning", action="store_false")
+    parser.add_argument("--every", type=int, default=1, help="test on every so manieth photograph")
+    parser.add_argument("--only", nargs="+", help="cameras")
+    parser.add_argument("--counts", nargs="+", type=int, default=COUNTS)
+    parser.add_argument("--draws", type=int, default=DRAWS)
+    options = parser.parse_args()
+    os.environ["RETINA_QUIET"] = "1"
+    rows = read_csv(options.out) if options.out.exists() else []
+    done = {tuple(str(row[key]) for key in KEY) for row in rows}
+    for folder in sorted(options.networks.glob("without_*")):
+        camera = folder.name.removeprefix("without_")
+        if options.only and camera not in options.only:
+            continue
+        network, pairs = (
+            load_network(folder / "network.pt"),
+            read_photographs(options.data / camera),
+        )
+        with np.load(folder / "histograms.npz") as arrays:
+            histograms = {p.name: metrics.Histogram(*arrays[f"{camera}/{p.name}"]) for p in pairs}
+        for seed in range(options.draws):
+            for n in options.counts:
+                row = {"camera": camera, "n": n, "draw": seed}
+                row |= {"trained": "yes" if options.tuning else "no", "start": network.sha256[:12]}
+                if tuple(str(row[key]) for key in KEY) in done:
+                    continue
+                rows.append(row | measure(network, histograms, pairs, n, seed, options))
+                write_csv(options.out, rows)
+                print(*rows[-1].values(), flush=True)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
