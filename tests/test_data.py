@@ -7,7 +7,7 @@ import pytest
 from conftest import TINY, save
 
 from retina_utils import data, images
-from retina_utils.data import DataError, load_data
+from retina_utils.data import DataError, load_data, load_pairs
 from retina_utils.intake.people import person_of
 
 
@@ -95,6 +95,19 @@ def test_an_empty_split_and_a_missing_folder_are_refused(folder):
         load_data(folder)
     with pytest.raises(DataError, match="no such folder"):
         load_data(folder / "nowhere")
+
+
+def test_pairs_without_splits_are_checked_the_same(folder):
+    pairs = load_pairs(folder / "training")
+    assert [(pair.name, pair.split, bool(pair.fov)) for pair in pairs] == [
+        ("a", "given", True),
+        ("b", "given", True),
+    ]
+    (folder / "training" / "people.csv").write_text("name,person\na,p1\nb,P1\n")
+    assert {pair.person for pair in load_pairs(folder / "training")} == {"p1"}
+    (folder / "training" / "masks" / "b_mask.png").unlink()
+    with pytest.raises(DataError, match=r"b\.png: has no mask"):
+        load_pairs(folder / "training")
 
 
 def test_validation_is_carved_out_by_person_the_same_way_each_time(tiny, capsys):
