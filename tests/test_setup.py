@@ -152,6 +152,7 @@ def test_make_clean_leaves_data_and_what_is_committed(house):
         ),
         (["benchmark", "DATASET=hrf"], 'make benchmark DATASET="hrf"'),
         (["predict", "IMAGES=a", "OUT=b"], 'make predict IMAGES="a" OUT="b"'),
+        (["adapt", "DATA=a", "RUN=b"], 'make adapt DATA="a" RUN="b"'),
         (["verify", "RUN=tiny"], 'make verify RUN="tiny"'),
     ],
 )
