@@ -187,7 +187,7 @@ def test_a_parameter_that_given_weights_make_idle_is_refused(toy, capfd, monkeyp
 def test_closing_words_can_be_said_of_one_test_photograph(tmp_path):
     scores = {"dice": 0.8, "iou": 0.7, "auc": 0.98, "ap": 0.9}
     split = SplitScores(scores, scores, dict.fromkeys(scores, math.nan), 1)
-    protocol = {"data": "toy", "threshold": "by hand", "counted": "inside", "weights": "Seen."}
+    protocol = {"data": "toy", "threshold": "by hand", "counted": "inside", "took_part": "Seen."}
     Results(protocol, Threshold(0.5, "validation", "dice"), {"test": split}, {}).write(tmp_path)
     assert "0.800 ± –" in series.closing_words(tmp_path)
     assert "\n  Seen.\n" in series.closing_words(tmp_path)

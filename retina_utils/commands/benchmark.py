@@ -31,6 +31,7 @@ from retina_utils.checkpoint import Network, load_network, save_network
 from retina_utils.commands import card
 from retina_utils.commands.recipe import preset_of, read_recipe, require_trainable
 from retina_utils.data import FILES, Pair, load_data, load_sample
+from retina_utils.datasets import ledger
 from retina_utils.datasets.catalogue import SOURCES
 from retina_utils.images import read_binary
 from retina_utils.machine import files
@@ -80,6 +81,18 @@ class Job(NamedTuple):
         """The same of all that decides its result."""
         tests = {k: [list(map(contents, t.pairs)), t.fov_diameter] for k, t in self.tests.items()}
         return files.fingerprint([self.recipe, list(map(contents, self.pairs)), tests])
+
+    def ledger(self, threshold: Sequence[Pair] = ()) -> dict:
+        """Of who takes part; the ``threshold`` photographs, if not those of its own, choose it."""
+        names = self.result.get("threshold_from", [])
+        threshold = threshold or [pair for pair in self.pairs if pair.name in names]
+        shown = [pair for test in self.tests.values() for pair in test.pairs]
+        return ledger.write_down(training=self.pairs, threshold=threshold, others=shown)
+
+    def took_part(self, name: str, threshold: Sequence[Pair] = ()) -> list[str]:
+        """What each photograph of a test was in the training."""
+        book, shown = ledger.Ledger.of_facts(self.ledger(threshold)), self.tests[name].pairs
+        return book.compare([*shown, *self.pairs])[: len(shown)]
 
     def histograms(self, name: str) -> list[metrics.Histogram]:
         """What it gave for one of its tests, in the order of the photographs."""
@@ -247,7 +260,8 @@ def run_job(job: Job, threads: int = 0) -> str:
         row = network_row("", name, histograms, [threshold] * len(histograms))
         line = "{tested_on} Dice {dice:.3f}, AUC {auc:.4f}, best possible {best_dice:.3f}"
         words.append(line.format_map(row))
-    save_network(job.folder / "network.pt", replace(network, threshold=threshold))
+    facts = network.facts | {"ledger": job.ledger(some)}
+    save_network(job.folder / "network.pt", replace(network, threshold=threshold, facts=facts))
     with (
         files.atomic_path(job.folder / "histograms.npz") as temporary,
         temporary.open("wb") as file,
@@ -305,7 +319,7 @@ def table_row(trained_on: str, tested_on: str, counts: list[dict[str, int]]) -> 
     row |= {key: round(pooled[key], 4) for key in ("dice", "iou", "recall", "specificity")}
     row["auc"] = ""
     row |= {f"dice_{key}": round(each[key]["dice"], 4) for key in ("mean", "sd")}
-    return row | {"threshold": "", "best_dice": "", "own_dice": ""}
+    return row | {"threshold": "", "best_dice": "", "own_dice": "", "took_part": ""}
 
 
 def network_row(
@@ -332,14 +346,16 @@ def photograph_rows(jobs: Sequence[Job]) -> list[dict]:
     rows = []
     for job in jobs:
         for name, test in job.tests.items():
-            for pair, histogram in zip(test.pairs, job.histograms(name), strict=True):
+            shown = zip(test.pairs, job.histograms(name), job.took_part(name), strict=True)
+            for pair, histogram, took_part in shown:
                 expected = metrics.expect(histogram.vessel + histogram.background)
                 thresholds = {"dice": job.result["threshold"], "own_dice": expected.threshold}
                 thresholds["best_dice"] = metrics.best_threshold([histogram])
                 row = {"training": job.name, "tested_on": name, "photograph": pair.name}
                 row["expected_dice"] = round(expected.dice, 4)
                 row |= {k: round(dice_at(histogram, t), 4) for k, t in thresholds.items()}
-                rows.append(row | {"own_threshold": round(expected.threshold, 4)})
+                row["own_threshold"] = round(expected.threshold, 4)
+                rows.append(row | {"took_part": took_part})
     return rows
 
 
@@ -370,11 +386,15 @@ def collect(jobs: Sequence[Job], names: Sequence[str]) -> list[dict]:
         held = [pair for job in folds for pair in job.tests[name].pairs]
         thresholds = [job.result["threshold"] for job in folds for _ in job.tests[name].pairs]
         rows.append(network_row(f"{where}, {len(folds)}-fold", title, histograms, thresholds))
+        words = [word for job in folds for word in job.took_part(name)]
+        rows[-1]["took_part"] = ledger.in_short(words)
         rows += observer_rows(title, held)
     threshold = held_out_threshold(folds)
     for name, test in everything.tests.items():
         shown = everything.histograms(name), [threshold] * len(test.pairs)
         rows.append(network_row(where, card.title(name), *shown))
+        words = everything.took_part(name, everything.pairs)  # held out, all chose the threshold
+        rows[-1]["took_part"] = ledger.in_short(words)
     return rows
 
 
@@ -386,6 +406,7 @@ def collect_cameras(jobs: Sequence[Job]) -> list[dict]:
         where, title = " + ".join(map(card.title, job.train)), card.title(name)
         thresholds = [job.result["threshold"]] * len(test.pairs)
         rows.append(network_row(where, title, job.histograms(name), thresholds))
+        rows[-1]["took_part"] = ledger.in_short(job.took_part(name))
         rows += observer_rows(title, test.pairs)
     return rows
 
@@ -470,6 +491,7 @@ def run_benchmark(**options) -> None:
             asked.ship,
             network,
             photographs={k: [p.name for p in pairs] for k, pairs in everything.train.items()},
+            ledger=everything.ledger(everything.pairs if folds else ()),
             threshold_from="photographs held out of the folds" if folds else card.OWN,
             recipe=recipe,
             result=everything.result,

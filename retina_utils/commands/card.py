@@ -24,6 +24,7 @@ def ship(
     network: Network,
     *,
     photographs: dict[str, list[str]],
+    ledger: dict,
     threshold_from: str,
     recipe: dict,
     result: dict,
@@ -31,7 +32,8 @@ def ship(
 ) -> None:
     """Write a network with its card inside, and the card as Markdown beside it.
 
-    ``photographs`` names by data set all it was trained on, ``threshold_from`` tells those its
+    ``photographs`` names by data set all it was trained on, ``ledger`` is that of them (of
+    `datasets.ledger`), ``threshold_from`` tells those its
     threshold was chosen on; ``result`` is the ``result.json`` of its training, ``tables`` are the
     ``table.json`` files of networks of its kind, as far as there are any.
     """
@@ -46,7 +48,7 @@ def ship(
         "scores": list({json.dumps(row): row for table in read for row in table["rows"]}.values()),
         "protocol": [table["protocol"] for table in read],
     }
-    network = replace(network, facts=network.facts | {"card": card})
+    network = replace(network, facts=network.facts | {"card": card, "ledger": ledger})
     save_network(path, network)
     write_text(path.with_suffix(".md"), card_page(network, path))
 

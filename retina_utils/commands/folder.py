@@ -22,6 +22,7 @@ from retina_utils.commands.dicom_seg import write_segmentation
 from retina_utils.commands.quality import is_drawing, map_flags, photograph_flags
 from retina_utils.commands.summary import Outcome, Summary, targets
 from retina_utils.data import SUFFIXES
+from retina_utils.datasets.ledger import Ledger, same_people
 from retina_utils.evaluate import Results
 from retina_utils.fov import find_fov
 from retina_utils.intake.dicom import is_dicom, patients_key, read_dicom
@@ -55,6 +56,7 @@ class Call(NamedTuple):
     settings: dict  # all that decides a map, but for the photograph
     force: bool
     dicom_seg: bool
+    ledger: Ledger | None  # of who took part in the training
 
 
 class Photograph(NamedTuple):
@@ -116,6 +118,10 @@ def predict_folder(
         print(f"{len(files) - len(fov_files)} without a FOV mask: it is found in the photograph")
     settings = {"weights_sha256": network.sha256, "threshold": threshold, "flips": flips}
     settings |= {"preparation": network.preparation.as_dict()}
+    if book := Ledger.of(network):
+        settings["ledger"] = book.digest
+    else:
+        print("Not known which photographs these weights were trained on: they keep no ledger")
     record = {"state": "unfinished", "weights": printable(Path(weights).name)} | settings
     record |= {"threshold_from": origin}
     begun = {k: v for k, v in provenance(device).items() if k not in KNOWN_AT_THE_END}
@@ -126,7 +132,7 @@ def predict_folder(
             if any(map(is_dicom, files)):
                 with suppress(RetinaError):  # a damaged one is told with each photograph
                     patients_key(out)  # before many ask for it at once
-            call, said = Call(out, settings, force, dicom_seg), summary.outcomes
+            call, said = Call(out, settings, force, dicom_seg, book), summary.outcomes
             names = [file.relative_to(root).as_posix() for file in files]
             photographs = [
                 Photograph(name, file, fov_files.get(file), said.get(name))
@@ -137,6 +143,11 @@ def predict_folder(
                 there = partial(try_photograph, call=call._replace(out=out.resolve()))
                 work = predict_there(cluster, weights, settings, there, photographs)
             outcomes, before = keep(work, summary, len(files))
+            same = set(same_people({outcome.name: outcome.seen for outcome in outcomes}))
+            for place, outcome in enumerate(outcomes):
+                if outcome.name in same:
+                    outcomes[place] = outcome._replace(seen="same person?")
+                    summary.add(outcomes[place])
         write_json(out / "predict.json", record | {"state": "finished"} | provenance(device))
     if before:
         print(f"{before} were done before, with the same weights and settings")
@@ -246,6 +257,7 @@ def predict_photograph(predict: Callable, call: Call, photograph: Photograph) ->
     shares = (fov.mean(), vessels[fov].mean(), threshold, expected.dice)
     rounded = (round(float(n), 4) for n in shares)
     outcome = Outcome(name, "done", flags, *fov.shape[::-1], int(fov.sum()), *rounded)
+    outcome = outcome._replace(seen=call.ledger.seen(image, fov) if call.ledger else "")
     if dicom:
         spacing = " ".join(f"{mm:.6g}" for mm in dicom.pixel_spacing or ())
         told = {"laterality": dicom.laterality, "patient": dicom.patient}
@@ -396,6 +408,9 @@ def predict_and_tell(photographs: str, out: str, **options) -> int:
     print(f"{count['done']} done, {count['failed']} failed, {len(flagged)} flagged{masks}")
     if poor := sum(o.status == "done" and float(o.expected_dice or 1) < POOR for o in outcomes):
         print(f"{poor} expect a Dice below {POOR}: column expected_dice in summary.csv")
+    if seen := Counter(outcome.seen for outcome in outcomes if outcome.seen):
+        words = ", ".join(f"{n} {word}" for word, n in seen.items())
+        print(f"Seen in training: {words}; column seen in summary.csv. They are no test")
     for outcome in flagged[:10]:
         print(f"  look at {printable(outcome.name)}: {outcome.flags}")
     if len(flagged) > 10:

@@ -320,7 +320,7 @@ def closing_words(run: Path) -> str:
         f"  IoU {as_text(test.pooled['iou'])}, ROC-AUC {as_text(test.pooled['auc'], 4)}, "
         f"average precision {as_text(test.pooled['ap'])} pooled",
         f"  threshold {results.threshold.value:.3f} ({protocol['threshold']})",
-        *([f"  {protocol['weights']}"] if protocol.get("weights") else []),
+        *([f"  {protocol['took_part']}"] if protocol.get("took_part") else []),
         "",
         "Where to look:",
         *(f"  {_short(run)}/{place:12} {words}" for place, words in places.items()),

@@ -53,6 +53,7 @@ class Outcome(NamedTuple):
     laterality: str = ""  # of a DICOM photograph: "R" or "L"
     pixel_spacing_mm: str = ""  # of a DICOM photograph: between rows and between columns
     patient: str = ""  # of a DICOM photograph: a pseudonym, by the key in OUT/patients.key
+    seen: str = ""  # what it was in the network's training, from its ledger; empty if nothing
 
 
 class Summary:

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from retina_utils import data, patches, train
 from retina_utils.commands import series
 from retina_utils.commands.recipe import declared_parameters
+from retina_utils.datasets import ledger
 from retina_utils.machine import compute, distributed, runs
 
 
@@ -71,6 +72,8 @@ def train_run(place: Path, settings: dict, rank: int = 0, world: int = 1) -> tra
     done = train.resume_state(state, training, trained_on) if recipe["resume"] else 0
     if rank == 0:
         print(f"{world} processes, going on after epoch {done}" if done else f"{world} processes")
+    if rank == 0:
+        book = ledger.write_down(training=splits.train, threshold=splits.validation)
     if rank == 0 and not done:
         train.forget_weights(place / "weights")
     for epoch in training.epochs_left():
@@ -81,7 +84,7 @@ def train_run(place: Path, settings: dict, rank: int = 0, world: int = 1) -> tra
         row = distributed.told_by_first(row)
         is_best = train.finish_epoch(training, row)
         if rank == 0:
-            facts = {"data": about["data"], "seed": recipe["seed"]}
+            facts = {"data": about["data"], "seed": recipe["seed"], "ledger": book}
             train.save_weights(place / "weights", training, is_best, facts)
             train.save_state(state, training, trained_on)
             print(train.epoch_line(row, is_best), flush=True)

@@ -34,6 +34,7 @@ class Source(NamedTuple):
     lacks: str = ""  # pattern of paths that some downloads lack
     wrong: str = ""  # pattern of names whose annotation is known to be wrong
     blank: str = ""  # pattern of names whose annotation may be blank
+    tuned: Sequence[str] = ()  # people by whose photographs the presets' recipes were chosen
 
 
 with Path(__file__).with_name("sources.toml").open("rb") as _file:
@@ -56,27 +57,6 @@ def trained_on(network: Network) -> str:
         title = SOURCES[key].title if key in SOURCES else key
         words.append(f"{photographs(len(names))} of {title}, {min(names)} to {max(names)}")
     return "; and ".join(words) or network.facts.get("data", "")
-
-
-def seen_in_training(network: Network, data_dir: str | Path, names: Sequence[str]) -> str:
-    """In words, how many of a folder's test photographs (``names``) a network was trained on.
-
-    Its card lists those of public data sets: only in an imported folder can they be told apart.
-    """
-    title, listed = dataset_of(data_dir), network.card.get("photographs", {})
-    source = next((key for key, entry in SOURCES.items() if entry.title == title), None)
-    seen = set(names) & set(listed.get(source, ()))
-    if seen:
-        rest = (
-            f"{len(seen)} of these {len(names)} test photographs are among them: "
-            "the scores on those are not a test."
-        )
-    elif source and "photographs" in network.card:
-        rest = "None of these test photographs is there."
-    else:
-        rest = "Scores on photographs from there are no test."
-    known = trained_on(network) or "photographs they do not name"
-    return f"These weights were trained on {known}. {rest}"
 
 
 def photographs(count: int) -> str:
