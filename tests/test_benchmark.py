@@ -13,7 +13,7 @@ from PIL import Image
 from retina_utils import RetinaError, checkpoint, data, metrics, models
 from retina_utils.commands import benchmark, card, recipe
 from retina_utils.commands.__main__ import main
-from retina_utils.datasets import catalogue
+from retina_utils.datasets import catalogue, ledger
 from retina_utils.machine import files
 
 ROOT = Path(__file__).parent.parent
@@ -96,6 +96,7 @@ def test_the_table_comes_as_csv_json_and_markdown_with_what_made_it(finished):
     assert [row["trained_on"] for row in rows] == ["ONE, 2-fold", "second human observer", "ONE"]
     assert [row["tested_on"] for row in rows] == ["ONE", "ONE", "TWO"]
     assert float(rows[1]["dice"]) == 1.0  # the second observer here is a copy of the first
+    assert [row["took_part"] for row in rows] == ["camera trained on", "", "not known"]
     content = json.loads((out / "one" / "table.json").read_text())
     assert [row["dice"] for row in content["rows"]] == [float(row["dice"]) for row in rows]
     assert content["recipe"]["seed"] == 0 and content["recipe"]["epochs"] == 1
@@ -129,13 +130,16 @@ def test_a_second_run_takes_what_is_done_and_another_recipe_does_not(finished, c
     assert asked == ["fold 1"]
 
 
-def test_the_shipped_network_opens_with_its_card(finished):
+def test_the_shipped_network_opens_with_its_card(finished, world):
     out, _ = finished
     network = checkpoint.load_network(out / "box" / "net.pt")
     assert not network.model.training and 0 < network.threshold < 1
     assert network.card["photographs"]["one"] == [f"one_{i}" for i in range(6)]
     assert network.card["threshold"] == "photographs held out of the folds"
     assert network.preparation.fov_diameter == 128
+    book, there = ledger.Ledger.of(network), benchmark.read_photographs(world / "one")
+    assert book.compare(there) == ["trained on"] * 6
+    assert set(book.entries["roles"]) == {0b11}  # held out of the folds, all chose the threshold
     page = (out / "box" / "net.md").read_text()
     for part in ("CC BY 4.0", "ONE, 2-fold", f"{network.threshold:.3f}", "not a medical device"):
         assert part in page

@@ -202,11 +202,24 @@ def on_given_weights(run, weights="pretrained", seed=7):
     trained_on = "2 photographs of CHASE_DB1, Image_01L to Image_01R"
     summary["network"] = evaluate.describe_network(network, weights, trained_on)
     summary["threshold"]["chosen_on"] = "the weights' own training"
-    summary["protocol"]["weights"] = "These weights were trained on <others>."
+    summary["protocol"]["took_part"] = "These weights were trained on <others>."
     files.write_json(run / "metrics.json", summary)
     parameters = {"seed": 5, "weights": weights}
     runs.record(run, "04_evaluate", parameters, {}, ["metrics.json", "metrics.csv"])
     return run
+
+
+def test_scores_on_photographs_that_were_trained_on_are_said_to_be_no_test(tmp_path):
+    run = write_fake_run(tmp_path, size=48)
+    summary = json.loads((run / "metrics.json").read_text())
+    name = report.read_run(run).splits.test[0].name
+    summary["protocol"]["took_part"] = ledger.in_words(["trained on", "none"])
+    summary["network"]["took_part"] = {"test": {name: "trained on"}}
+    files.write_json(run / "metrics.json", summary)
+    runs.record(run, "04_evaluate", {"seed": 5}, {}, ["metrics.json", "metrics.csv"])
+    page = report.write_report(run).read_text()
+    assert "<b>No test.</b> THESE SCORES ARE NO TEST: Of these 2 test photographs: 1 trained" in page
+    assert page.count("; took part: trained on") <= 1
 
 
 def test_a_run_on_given_weights_needs_no_training_and_says_so(tmp_path):

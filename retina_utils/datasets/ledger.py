@@ -83,7 +83,7 @@ class Ledger:
         try:
             rows, titles = np.ascontiguousarray(kept["photographs"].numpy()), kept["titles"]
             entries = rows.view(ENTRY)[:, 0]
-            roles, fits = entries["roles"], entries["set"].max(initial=0) < max(1, len(titles))
+            roles, fits = entries["roles"], all(entries["set"] < len(titles))
             if rows.dtype != np.uint8 or not fits or not all((roles > 0) & (roles < 8)):
                 raise ValueError("expected bytes of photographs, and the titles of their sets")
             return cls(entries, ["".join(title) for title in titles])
