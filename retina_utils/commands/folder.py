@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -23,14 +23,15 @@ from retina_utils.commands.quality import is_drawing, map_flags, photograph_flag
 from retina_utils.commands.summary import Outcome, Summary, targets
 from retina_utils.data import SUFFIXES
 from retina_utils.datasets.ledger import Ledger, same_people
-from retina_utils.evaluate import Results
+from retina_utils.evaluate import Case, Results
 from retina_utils.fov import find_fov
 from retina_utils.intake.dicom import is_dicom, patients_key, read_dicom
-from retina_utils.machine.compute import choose_device, progress
+from retina_utils.machine.compute import choose_device
 from retina_utils.machine.files import fingerprint, lock_folder, read_json, sha256, write_json
 from retina_utils.machine.runs import provenance
 from retina_utils.metrics import LEVELS, decide, expect
 from retina_utils.predict import predict_image
+from retina_utils.show.folder_page import parts_of, write_page, write_parts
 from retina_utils.show.pictures import outline_vessels
 
 FULL = (errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))  # nothing can be written
@@ -85,9 +86,11 @@ def predict_folder(
 
     For each photograph, in the sub-folder it came in: ``NAME_vessels.png`` (0 and 255, native
     size), ``NAME_probability.png`` (16-bit grey, 65535 for 1, zero outside the FOV) and
-    ``NAME_overlay.png``; for all, ``summary.csv`` and ``predict.json`` (weights, settings and
-    versions of the last call). Three photographs are in memory at a time, a photograph that cannot
-    be used stops no other, and what was done with the same weights and settings is not done again.
+    ``NAME_overlay.png``; for all, ``summary.csv``, ``index.html`` to look at and judge them, and
+    ``predict.json`` (weights, settings and versions of the last call). What a person has judged,
+    ``judged.csv`` in ``out``, is joined into ``summary.csv``. Three photographs are in memory at a
+    time, a photograph that cannot be used stops no other, and what was done with the same weights
+    and settings is not done again.
 
     ``photographs`` is a folder, read with its sub-folders, or one file; hidden folders, ``out``,
     ``fov_folder`` and the maps of earlier calls are left out. ``threshold`` is that of the
@@ -128,12 +131,17 @@ def predict_folder(
     with lock_folder(out):
         record["source"] = source_of(out, root)
         write_json(out / "predict.json", record | begun)
-        with Summary(out, root) as summary:
+        names = [file.relative_to(root).as_posix() for file in files]
+
+        def show(outcomes: dict) -> None:
+            left = sum(table_name(name) not in outcomes for name in names)
+            write_page(out, record, left)
+
+        with Summary(out, root, show) as summary:
             if any(map(is_dicom, files)):
                 with suppress(RetinaError):  # a damaged one is told with each photograph
                     patients_key(out)  # before many ask for it at once
             call, said = Call(out, settings, force, dicom_seg, book), summary.outcomes
-            names = [file.relative_to(root).as_posix() for file in files]
             photographs = [
                 Photograph(name, file, fov_files.get(file), said.get(name))
                 for name, file in zip(names, files, strict=True)
@@ -156,9 +164,11 @@ def predict_folder(
 
 def keep(work: Generator, summary: Summary, count: int) -> tuple[list[Outcome], int]:
     """Add outcomes to a summary as they come; gives them, and how many were done before."""
-    outcomes, before = [], 0
-    with closing(work):
-        for _, (outcome, new) in zip(progress(range(count), "photographs"), work, strict=True):
+    outcomes, before, started = [], 0, time.monotonic()
+    quiet = os.environ.get("RETINA_QUIET", "") not in ("", "0")
+    bar = tqdm(total=count, bar_format="{desc}", leave=False, disable=quiet)
+    with closing(work), bar:
+        for outcome, new in work:
             if new:
                 summary.add(outcome)
             if outcome.status != "done":
@@ -166,7 +176,18 @@ def keep(work: Generator, summary: Summary, count: int) -> tuple[list[Outcome], 
                 tqdm.write(words, file=sys.stderr)
             outcomes.append(outcome)
             before += not new
+            took = (time.monotonic() - started) / max(len(outcomes) - before, 1)
+            left = about((count - len(outcomes)) * took) if len(outcomes) > before else ""
+            bar.set_description_str(f"{len(outcomes)} of {count}{left}")
     return outcomes, before
+
+
+def about(seconds: float) -> str:
+    """How long it takes yet, in words, as well as it can be known."""
+    for unit, size in {"h": 3600, "min": 60, "s": 1}.items():
+        if seconds >= 1.5 * size:
+            return f" · about {seconds / size:.0f} {unit} left"
+    return ""
 
 
 def predict_here(
@@ -205,13 +226,19 @@ def try_photograph(predict: Callable, call: Call, photograph: Photograph) -> tup
     if known and known.status == "done" and known.fingerprint == current and not call.force:
         wanted = call.dicom_seg and is_dicom(file)
         if not wanted or os.path.exists(segmentation_of(call.out, name)):
+            if not parts_of(call.out, name).script.exists():  # of an earlier version, or deleted
+                with suppress(*EXPECTED):
+                    show_again(call, photograph)
             return known, False
     try:
         outcome = predict_photograph(predict, call, photograph)
     except Exception as error:  # damaged files make decoders raise anything
         if isinstance(error, OSError) and error.errno in FULL:
             raise
-        for stale in targets(call.out, name):  # of the photograph as it was
+        for stale in (
+            *targets(call.out, name),
+            *parts_of(call.out, name),
+        ):  # of the photograph as it was
             with suppress(OSError):  # a name too long for a map has none
                 stale.unlink(missing_ok=True)
         message = str(error) if str(error) and isinstance(error, EXPECTED) else repr(error)
@@ -221,7 +248,7 @@ def try_photograph(predict: Callable, call: Call, photograph: Photograph) -> tup
                 message = printable(message).replace(written(place), word)
         message = " ".join(message.split())
         status = "left out" if isinstance(error, NotAPhotograph) else "failed"
-        outcome = Outcome(name if is_text(name) else shown, status, message=message)
+        outcome = Outcome(table_name(name), status, message=message)
     seconds = round(time.monotonic() - started, 2)
     return outcome._replace(seconds=seconds, fingerprint=current), True
 
@@ -235,11 +262,7 @@ def predict_photograph(predict: Callable, call: Call, photograph: Photograph) ->
     if not is_text(name):
         raise images.ImageError("its name is no UTF-8, which the table cannot hold. Rename it.")
     segmentation_of(out, name).unlink(missing_ok=True)  # of the photograph as it was
-    dicom = read_dicom(file, patients_key(out)) if is_dicom(file) else None
-    image = dicom.image if dicom else images.read_photograph(file)
-    if is_drawing(image):
-        raise NotAPhotograph(f"{file}: has two values only, so it is a mask and no photograph.")
-    fov = images.read_binary(fov_file, "fov") if fov_file else find_fov(image)
+    image, fov, dicom = read(out, file, fov_file)
     # As the file will hold it: whoever applies the threshold to the file gets the same vessels.
     levels = np.rint(predict(image, fov) * 65535).astype(np.uint16)
     probability, threshold = levels.astype(np.float32) / 65535, call.settings["threshold"]
@@ -250,6 +273,8 @@ def predict_photograph(predict: Callable, call: Call, photograph: Photograph) ->
     images.write_png(vessels_file, vessels)
     images.write_png(probability_file, levels)
     images.write_png(overlay_file, outline_vessels(image, vessels, fov))
+    own = call.settings["threshold"] == EXPECTED_DICE
+    write_parts(out, Case(name, image, probability, None, fov), threshold, own)
     if dicom and call.dicom_seg:
         facts = {"threshold": threshold, "network": call.settings["weights_sha256"]}
         write_segmentation(segmentation_of(out, name), vessels, file, **facts)
@@ -263,6 +288,24 @@ def predict_photograph(predict: Callable, call: Call, photograph: Photograph) ->
         told = {"laterality": dicom.laterality, "patient": dicom.patient}
         return outcome._replace(pixel_spacing_mm=spacing, **told)
     return outcome
+
+
+def read(out: Path, file: Path, fov_file: Path | None) -> tuple[np.ndarray, np.ndarray, Any]:
+    """A photograph, its FOV and, of a DICOM file, what it says besides."""
+    dicom = read_dicom(file, patients_key(out)) if is_dicom(file) else None
+    image = dicom.image if dicom else images.read_photograph(file)
+    if is_drawing(image):
+        raise NotAPhotograph(f"{file}: has two values only, so it is a mask and no photograph.")
+    return image, images.read_binary(fov_file, "fov") if fov_file else find_fov(image), dicom
+
+
+def show_again(call: Call, photograph: Photograph) -> None:
+    """Write what the page shows of a photograph whose map is there."""
+    out, (name, file, fov_file, known) = call.out, photograph
+    image, fov, _ = read(out, file, fov_file)
+    probability = images.read_probability(targets(out, name)[1])
+    own = call.settings["threshold"] == EXPECTED_DICE
+    write_parts(out, Case(name, image, probability, None, fov), float(known.threshold), own)
 
 
 def find_photographs(given: Path, out: Path, *aside: Path) -> tuple[Path, list[Path]]:
@@ -381,6 +424,11 @@ def is_text(name: str) -> bool:
     return name == name.encode("utf-8", "ignore").decode()
 
 
+def table_name(name: str) -> str:
+    """The name of a photograph as a table of UTF-8 can hold it."""
+    return name if is_text(name) else images.printable(name)
+
+
 def source_of(out: Path, root: Path) -> str:
     """The fingerprint of the folder whose maps ``out`` holds; a RetinaError if it is not ``root``.
 
@@ -416,4 +464,10 @@ def predict_and_tell(photographs: str, out: str, **options) -> int:
     if len(flagged) > 10:
         print("  … and others: column flags in summary.csv")
     print(f"Maps, overlays and summary.csv are in {printable(out)}")
-    return 1 if count["failed"] else 0
+    print(f"To look at them all: open {printable(Path(out) / 'index.html')} in a browser")
+    if not count["failed"]:
+        return 0
+    few = f"{count['failed']} of {len(outcomes)} photographs could not be used"
+    words = f"{few}, with the reason above and in summary.csv; the others are done."
+    print(words, "make calls this Error 1." if "MAKELEVEL" in os.environ else "", file=sys.stderr)
+    return 1

@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import sys
+from collections.abc import Callable, Mapping
 from itertools import count as numbers
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from typing import NamedTuple
 from retina_utils import printable
 from retina_utils.images import stem_of
 from retina_utils.machine.files import read_csv, write_csv
+from retina_utils.show.folder_page import read_judged
 
 STATUSES = ("done", "left out", "failed")
 NUMBERS = (
@@ -31,6 +33,7 @@ NUMBERS = (
     "seconds",
 )
 FOR_DICOM = ("laterality", "pixel_spacing_mm", "patient")  # columns only where there is one
+FOR_JUDGED = ("judged", "note")  # and where a person has judged
 CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)  # of some shares
 
 
@@ -60,10 +63,14 @@ class Summary:
     """The outcomes in ``out`` by name, those of earlier calls with photographs in ``root`` too.
 
     As a context: what has been done is in ``summary.csv`` in the end, however the block ends.
+    ``show``, if given, is called with the outcomes each time the table has been written.
     """
 
-    def __init__(self, out: Path, root: Path):
-        self.out, self.journal = out, out / ".summary.journal"
+    def __init__(self, out: Path, root: Path, show: Callable[[dict], object] = len):
+        self.out, self.journal, self.show = out, out / ".summary.journal", show
+        self.judged, problems = read_judged(out)
+        for problem in problems:
+            print(problem, file=sys.stderr)
         told = read_summary(out) | read_journal(self.journal)
         self.outcomes = still_there(told, out, root)
         self.unwritten = len(self.outcomes)
@@ -92,10 +99,14 @@ class Summary:
         self.file.close()
         self._write()
         self.journal.unlink()
+        if left := self.judged.keys() - joined(self.judged, self.outcomes).keys():
+            names = printable(", ".join(sorted(left)[:4]) + (" …" if len(left) > 4 else ""))
+            print(f"{len(left)} lines of judged.csv left out, of no map as it is now here: {names}")
 
     def _write(self) -> None:
-        write_summary(self.out, self.outcomes)
+        write_summary(self.out, self.outcomes, self.judged)
         self.unwritten = 0
+        self.show(self.outcomes)
 
 
 def read_journal(path: Path) -> dict[str, Outcome]:
@@ -159,11 +170,22 @@ def outcome_of(row: dict[str, str]) -> Outcome:
     return Outcome(*(row[key] for key in Outcome._fields))
 
 
-def write_summary(out: Path, outcomes: dict[str, Outcome]) -> None:
+def joined(judged: Mapping[str, dict], outcomes: Mapping[str, Outcome]) -> dict[str, dict]:
+    """What a person judged of maps that are still the same."""
+    same = {outcome.name: (outcome.fingerprint, "") for outcome in outcomes.values()}
+    return {name: told for name, told in judged.items() if told["map"] in same.get(name, ())}
+
+
+def write_summary(
+    out: Path, outcomes: dict[str, Outcome], judged: Mapping[str, dict] | None = None
+) -> None:
     """One line for each photograph, by name, whatever the order in which they were done."""
-    rows = [outcomes[name]._asdict() for name in sorted(outcomes)]
-    unused = [key for key in FOR_DICOM if not any(row[key] for row in rows)]
-    columns = [key for key in Outcome._fields if key not in unused]
+    told = joined(judged or {}, outcomes)
+    nothing = {"judged": "", "note": ""}
+    rows = [outcomes[name]._asdict() | told.get(name, nothing) for name in sorted(outcomes)]
+    optional = FOR_DICOM + FOR_JUDGED
+    unused = [key for key in optional if not any(row[key] for row in rows)]
+    columns = [key for key in (*Outcome._fields, *FOR_JUDGED) if key not in unused]
     write_csv(out / "summary.csv", ({k: row[k] for k in columns} for row in rows), columns)
 
 

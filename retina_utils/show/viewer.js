@@ -1,5 +1,6 @@
 // The threshold viewer: starts every .rv block of the page that has not been started yet.
 // A block holds its data as JSON; pictures are data URIs. Nothing is fetched, nothing is stored.
+// A page with more photographs than fit into a block gives them one by one: root.viewer.choose(item).
 (() => {
   "use strict";
   const VIEWS = {
@@ -18,7 +19,7 @@
 
   // One colour for each of the 512 kinds of pixel: code 0..255, plus 256 where annotated.
   // Code 0 is outside the field of view; code c > level is decided to be vessel.
-  function palette(view, level, ramp) {
+  function palette(view, level, ramp, levels) {
     const colours = new Uint32Array(512);
     for (let kind = 0; kind < 512; kind++) {
       const code = kind & 255, annotated = kind > 255, vessel = code > level;
@@ -26,7 +27,8 @@
       else if (code === 0) colours[kind] = BLACK;
       else if (view === "vessels") colours[kind] = vessel ? WHITE : BLACK;
       else if (view === "probability") {
-        const hex = parseInt(ramp[Math.min(code, ramp.length) - 1].slice(1), 16);
+        const at = Math.min(255, Math.floor(256 * levels[Math.min(code, levels.length) - 1]));
+        const hex = parseInt(ramp[at].slice(1), 16);
         colours[kind] = rgba(hex >> 16, (hex >> 8) & 255, hex & 255);
       } else if (annotated) colours[kind] = vessel ? HIT : SKY;
       else colours[kind] = vessel ? FALSE_ALARM : DARK;
@@ -63,22 +65,32 @@
   const TEMPLATE = `
     <div>
       <div class="rv-stage" tabindex="0" role="group"
-        aria-label="Picture. Plus and minus zoom, arrow keys move, 0 shows the whole photograph.">
+        aria-label="Picture. Plus and minus zoom, arrow keys move, 0 shows the whole photograph,
+          n and p go to the next and the previous one.">
         <div class="rv-sheet"><img alt="" draggable="false"><canvas></canvas></div>
       </div>
       <div class="rv-bar">
         <span class="rv-key"></span>
         <span class="rv-group">
           <span class="rv-scale" aria-live="polite"></span>
-          <button data-zoom="out" aria-label="Zoom out">−</button>
-          <button data-zoom="in" aria-label="Zoom in">+</button>
-          <button data-zoom="native" title="One screen pixel for each pixel">1:1</button>
-          <button data-zoom="fit">Fit</button>
+          <button type="button" data-zoom="out" aria-label="Zoom out">−</button>
+          <button type="button" data-zoom="in" aria-label="Zoom in">+</button>
+          <button type="button" data-zoom="native" title="The photograph at 100 %">1:1</button>
+          <button type="button" data-zoom="fit" title="The whole photograph">Fit</button>
         </span>
       </div>
     </div>
     <div class="rv-side">
-      <label><span class="rv-label">Photograph</span><select class="rv-pick"></select></label>
+      <div>
+        <label class="rv-picking"><span class="rv-label">Photograph</span>
+          <select class="rv-pick"></select></label>
+        <p class="rv-full"></p>
+        <span class="rv-group rv-steps">
+          <button type="button" data-step="-1" title="Key p">‹ Previous</button>
+          <button type="button" data-step="1" title="Key n">Next ›</button>
+          <span class="rv-place" aria-live="polite"></span>
+        </span>
+      </div>
       <div>
         <div class="rv-head"><span class="rv-label">Threshold</span>
           <output class="rv-value"></output></div>
@@ -90,7 +102,7 @@
         <div class="rv-marks"></div>
       </div>
       <div class="rv-group rv-views" role="group" aria-label="View"></div>
-      <label><span class="rv-label">Opacity over the photograph</span>
+      <label><span class="rv-label">Opacity</span>
         <input class="rv-opacity" type="range" min="0" max="100" step="1"
           aria-label="Opacity over the photograph" data-lm-suppress-shortcuts="true"></label>
       <table>
@@ -119,44 +131,80 @@
     };
     const stage = $(".rv-stage"), sheet = $(".rv-sheet"), photo = $("img"), canvas = $("canvas");
     const slider = $(".rv-threshold"), opacity = $(".rv-opacity"), context = canvas.getContext("2d");
-    const levels = data.levels, last = levels.length - 1;
-    const cache = new Map();
+    const cache = new Map(); // the few last photographs, decoded
     const show = (score) => (score === null ? "–" : score.toFixed(3));
-    let item, pixels, surface, paint, view = "overlay", pending = false;
+    const value = (at) => (+at.toFixed(3) === at ? at.toFixed(3) : at.toFixed(4));
+    let levels, marks, last; // of the photograph, or of all in the block
+    let item, pixels, surface, paint, view = "overlay", pending = false, wished = null;
     let scale = 1, x = 0, y = 0, fitted = true;
 
     // ---- the decision, drawn and scored -------------------------------------------------
     const draw = () => {
       pending = false;
       const began = performance.now(), level = +slider.value;
-      const colours = palette(view, level, data.ramp);
+      const colours = palette(view, level, data.ramp, levels);
       for (let i = 0; i < pixels.length; i++) paint[i] = colours[pixels[i]];
       context.putImageData(surface, 0, 0);
       canvas.style.opacity = opacity.value / 100;
-      $(".rv-value").textContent = levels[level].toFixed(3);
+      const marked = Object.values(marks).some((mark) => mark.level === level);
+      const shown = marked ? levels[level].toFixed(3) : value(levels[level]);
+      $(".rv-value").textContent = shown;
       $(".rv-now").setAttribute("d", `M${level / last} 0V1`);
       Object.keys(data.scores).forEach((name, row) => {
         const cells = app.querySelectorAll("tbody tr")[row].cells;
         cells[1].textContent = show(item.scores[name][level]);
-        cells[2].textContent = show(data.whole[name][level]);
+        if (data.whole) cells[2].textContent = show(data.whole[name][level]);
       });
-      const dice = show(item.scores.dice[level]);
-      slider.setAttribute("aria-valuetext", `${levels[level].toFixed(3)}, Dice ${dice}`);
+      const score = `${data.scores[data.curve]} ${show(item.scores[data.curve][level])}`;
+      slider.setAttribute("aria-valuetext", `${shown}, ${score}`);
       root.dataset.milliseconds = (performance.now() - began).toFixed(2);
     };
     const redraw = () => {
       if (!pending && pixels) requestAnimationFrame(draw);
       pending = Boolean(pixels);
     };
-    const curve = (scores) => scores.dice.map((dice, i) =>
-      dice === null ? "" : `${i ? "L" : "M"}${i / last} ${1 - dice}`).join("").replace(/^L/, "M");
+    const curve = (scores) => scores[data.curve].map((score, i) => score === null ? "" :
+      `${i ? "L" : "M"}${i / last} ${1 - score}`).join("").replace(/^L/, "M");
 
-    async function choose(index) {
-      const wanted = data.cases[index];
-      item = wanted;
-      if (!cache.has(index)) cache.set(index, await kinds(wanted));
-      if (item !== wanted) return; // another photograph was chosen meanwhile
-      pixels = cache.get(index).kinds;
+    // The marks of a track, and the slider where it stood on the last one: on its mark, or nearest.
+    function setTrack(own) {
+      const kind = marks ? Object.keys(marks).find((key) => marks[key].level === +slider.value)
+        : Object.keys(own.marks)[0];
+      const at = levels && levels[slider.value];
+      ({ levels, marks } = own);
+      last = levels.length - 1;
+      slider.max = last;
+      slider.value = marks[kind] ? marks[kind].level : levels.reduce(
+        (best, level, i) => (Math.abs(level - at) < Math.abs(levels[best] - at) ? i : best), 0);
+      $(".rv-ticks").replaceChildren();
+      $(".rv-marks").replaceChildren();
+      for (const [kind, mark] of Object.entries(marks)) {
+        $(".rv-ticks").insertAdjacentHTML("beforeend",
+          `<path class="rv-tick rv-tick-${kind}" d="M${mark.level / last} 0V1"/>`);
+        const button = make($(".rv-marks"), "button", "", { type: "button" });
+        make(button, "i", "", { className: `rv-tick-${kind}` });
+        button.append(`${levels[mark.level].toFixed(3)} ${mark.label}`);
+        button.onclick = () => { slider.value = mark.level; redraw(); };
+      }
+      if (data.whole) $(".rv-split").setAttribute("d", curve(data.whole));
+    }
+
+    let wanted;
+    async function choose(next) {
+      wanted = next;
+      const found = cache.get(next) || (await kinds(next));
+      cache.delete(next); // the last one seen comes last
+      cache.set(next, found);
+      if (cache.size > 6) cache.delete(cache.keys().next().value);
+      if (next !== wanted) return; // another photograph was chosen meanwhile
+      const before = item && !fitted && {
+        scale: scale * item.scale,
+        x: (stage.clientWidth / 2 - x) / (scale * item.width),
+        y: (stage.clientHeight / 2 - y) / (scale * item.height),
+      };
+      item = next;
+      pixels = found.kinds;
+      setTrack(item.levels ? item : data);
       photo.src = item.photograph;
       photo.alt = `Photograph ${item.name}`;
       canvas.width = item.width;
@@ -170,19 +218,26 @@
       if (view === "errors" && !item.annotation) setView("overlay");
       $(".rv-case").setAttribute("d", curve(item.scores));
       $(".rv-note").textContent = [
-        data.note, item.note, cache.get(index).exact ? "" :
+        data.note, item.note, found.exact ? "" :
           "This browser alters pixel values (a privacy setting?), so the picture may differ " +
           "slightly from the decision; the numbers do not.",
       ].filter(Boolean).join(" ");
       root.dataset.case = item.name;
-      root.dataset.exact = cache.get(index).exact;
-      fit();
+      root.dataset.exact = found.exact;
+      $(".rv-pick").value = data.cases.indexOf(item);
+      $(".rv-full").textContent = item.name === short(item.name) ? "" : item.name;
+      if (before) {
+        scale = limited(before.scale / item.scale);
+        x = stage.clientWidth / 2 - before.x * scale * item.width;
+        y = stage.clientHeight / 2 - before.y * scale * item.height;
+        place();
+      } else fit();
       draw();
     }
 
     function setView(name) {
       view = name;
-      opacity.value = VIEWS[name].opacity;
+      opacity.value = name === "photograph" ? 0 : (wished ?? VIEWS[name].opacity);
       opacity.disabled = name === "photograph";
       for (const button of app.querySelectorAll("[data-view]"))
         button.setAttribute("aria-pressed", button.dataset.view === name);
@@ -196,18 +251,25 @@
     }
 
     // ---- zoom and pan ------------------------------------------------------------------
-    const fitScale = () => stage.clientWidth / item.width;
+    const fitScale = () =>
+      Math.min(stage.clientWidth / item.width, stage.clientHeight / item.height);
+    // From the whole photograph, or a small one at 100 %, to sixteenfold.
+    const limited = (to) => {
+      const fit = fitScale(), native = 1 / item.scale;
+      return Math.min(Math.max(16, fit), Math.max(Math.min(fit, native), to));
+    };
+    const within = (at, room, size) => // smaller than its room: in the middle
+      size < room ? (room - size) / 2 : Math.min(0, Math.max(at, room - size));
     const place = () => {
-      const width = stage.clientWidth, height = stage.clientHeight;
-      x = Math.min(0, Math.max(x, width - item.width * scale));
-      y = Math.min(0, Math.max(y, height - item.height * scale));
+      x = within(x, stage.clientWidth, item.width * scale);
+      y = within(y, stage.clientHeight, item.height * scale);
       sheet.style.transform = `translate(${x}px, ${y}px) scale(${scale})`;
       sheet.classList.toggle("rv-near", scale >= 2);
       stage.style.touchAction = fitted ? "pan-x pan-y" : "none"; // else a finger scrolls the page
       $(".rv-scale").textContent = `${Math.round(100 * scale * item.scale)} %`;
     };
     const zoom = (to, cx = stage.clientWidth / 2, cy = stage.clientHeight / 2) => {
-      const next = Math.min(16, Math.max(fitScale(), to));
+      const next = limited(to);
       x = cx - ((cx - x) * next) / scale;
       y = cy - ((cy - y) * next) / scale;
       scale = next;
@@ -216,7 +278,7 @@
     };
     const fit = () => { x = y = 0; scale = fitScale(); fitted = true; place(); };
     const zooms = {
-      in: () => zoom(scale * 1.5), out: () => zoom(scale / 1.5), native: () => zoom(1), fit,
+      in: () => zoom(scale * 1.5), out: () => zoom(scale / 1.5), native: () => zoom(1 / item.scale), fit,
     };
     for (const button of app.querySelectorAll("[data-zoom]"))
       button.onclick = zooms[button.dataset.zoom];
@@ -269,9 +331,17 @@
       if (step) slider.value = +slider.value + step;
       if (step) redraw();
     });
-    // JupyterLab would take arrow keys and letters for commands on its cells.
-    app.addEventListener("keydown", (event) => event.stopPropagation());
-    new ResizeObserver(() => item && (fitted ? fit() : zoom(scale))).observe(stage);
+    // Keys that work wherever the focus is in the viewer; a page may add its own.
+    const shortcuts = { n: () => step(1), p: () => step(-1) };
+    app.addEventListener("keydown", (event) => {
+      const plain = !(event.ctrlKey || event.metaKey || event.altKey);
+      const typing = event.target.matches("select, [type='text']") && event.key !== "Escape";
+      if (plain && !typing && shortcuts[event.key]) shortcuts[event.key]();
+      event.stopPropagation(); // JupyterLab would take letters and arrows for its own commands
+    });
+    new ResizeObserver(() => {
+      if (item && stage.clientWidth) (fitted ? fit : zoom)(scale);
+    }).observe(stage);
 
     // ---- the controls ------------------------------------------------------------------
     for (const [name, { label }] of Object.entries(VIEWS)) {
@@ -279,35 +349,42 @@
       button.dataset.view = name;
       button.onclick = () => setView(name);
     }
-    for (const [kind, mark] of Object.entries(data.marks)) {
-      const at = mark.level / last;
-      $(".rv-ticks").insertAdjacentHTML("beforeend",
-        `<path class="rv-tick rv-tick-${kind}" d="M${at} 0V1"/>`);
-      const button = make($(".rv-marks"), "button", "", { type: "button" });
-      make(button, "i", "", { className: `rv-tick-${kind}` });
-      button.append(`${levels[mark.level].toFixed(3)} ${mark.label}`);
-      button.onclick = () => { slider.value = mark.level; redraw(); };
-    }
     for (const words of Object.values(data.scores)) {
       const row = $("tbody").insertRow();
       make(row, "th", words).scope = "row";
       row.insertCell();
-      row.insertCell();
+      if (data.whole) row.insertCell();
     }
-    data.cases.forEach((entry, index) => make($(".rv-pick"), "option", entry.label, { value: index }));
-    $(".rv-pick").onchange = (event) => choose(+event.target.value);
+    // The middle of a long name goes, since ends differ.
+    const short = (name) => (name.length > 40 ? `${name.slice(0, 14)}…${name.slice(-25)}` : name);
+    data.cases.forEach((entry, index) => make($(".rv-pick"), "option",
+      `${short(entry.name)} · ${entry.size}`, { value: index, title: entry.name }));
+    $(".rv-pick").onchange = (event) => choose(data.cases[event.target.value]);
+    const step = (by) => root.viewer.step(by);
+    for (const button of app.querySelectorAll("[data-step]"))
+      button.onclick = () => step(+button.dataset.step);
+    $(".rv-picking").hidden = !data.cases.length;
+    $(".rv-steps").hidden = data.cases.length === 1;
+    for (const cell of app.querySelectorAll("thead th:nth-child(3)")) cell.hidden = !data.whole;
     $(".rv-whole").textContent = data.whole_label;
-    $(".rv-split").setAttribute("d", curve(data.whole));
-    $("svg").setAttribute("aria-label", "Dice against the threshold, drawn over the slider");
-    slider.max = last;
-    slider.value = Object.values(data.marks)[0].level;
-    slider.oninput = opacity.oninput = redraw;
-    root.querySelector(".rv-fallback").style.display = "none";
+    $("svg").setAttribute("aria-label",
+      `${data.scores[data.curve]} against the threshold, drawn over the slider`);
+    slider.oninput = redraw;
+    opacity.oninput = () => { wished = +opacity.value; redraw(); };
+    root.viewer = {
+      choose, shortcuts, stage, place: $(".rv-place"),
+      step: (by) => {
+        const next = data.cases[data.cases.indexOf(wanted) + by];
+        if (next) choose(next);
+      },
+    };
+    const fallback = root.querySelector(".rv-fallback") || document.createElement("p");
+    fallback.hidden = true;
     root.append(app);
     setView(view);
-    choose(0).catch((error) => {
+    if (data.cases.length) choose(data.cases[0]).catch((error) => {
       app.remove();
-      root.querySelector(".rv-fallback").style.display = "";
+      fallback.hidden = false;
       console.error("The threshold viewer could not start:", error);
     });
   }
