@@ -25,7 +25,8 @@
   const isBound = (key) => /_(low|high)$/.test(key)
     && data.columns.includes(key.replace(/_(low|high)$/, ""));
   const figure = (text) => // three digits that count
-    text && !Number.isInteger(+text) ? `${+(+text).toPrecision(3)}` : text;
+    text && !Number.isInteger(+text) && Math.abs(text) < 100 ? (+text).toPrecision(3)
+      : text && `${Math.round(text)}`;
   const interval = (row, key) => row[`${key}_low`] && row[`${key}_high`]
     ? `${figure(row[`${key}_low`])} to ${figure(row[`${key}_high`])}` : "";
   const counted = (count, word) => `${count.toLocaleString("en")} ${word}`;
@@ -159,8 +160,8 @@
     place.append(printable(row.name.slice(folder.length)));
     const look = make(line, "td", printable(row.flags || ""), { className: "look" });
     if (!done) {
-      if (row.status === "failed") look.classList.add("failed");
-      look.textContent = printable(`${row.status}: ${row.message}`);
+      make(look, "b", `${row.status}: `);
+      look.append(printable(row.message));
     }
     for (const key of data.shown) {
       const value = make(line, "td", figure(row[key] || ""), { className: "number" });

@@ -364,6 +364,7 @@
     for (const button of app.querySelectorAll("[data-step]"))
       button.onclick = () => step(+button.dataset.step);
     $(".rv-picking").hidden = !data.cases.length;
+    $("[data-view='errors']").hidden = data.cases.every((entry) => !entry.annotation);
     $(".rv-steps").hidden = data.cases.length === 1;
     for (const cell of app.querySelectorAll("thead th:nth-child(3)")) cell.hidden = !data.whole;
     $(".rv-whole").textContent = data.whole_label;
