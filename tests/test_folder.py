@@ -26,6 +26,7 @@ from retina_utils.commands.__main__ import main
 from retina_utils.evaluate import Results, Threshold
 from retina_utils.fov import find_fov
 from retina_utils.patches import Preparation
+from retina_utils.show.folder_page import parts_of
 
 TINY = Path(__file__).parent.parent / "data" / "tiny" / "test" / "images"
 PREPARATION = Preparation(patch_size=64, stride=64, fov_diameter=96)
@@ -102,6 +103,10 @@ def test_every_good_photograph_gets_its_three_files_and_bad_ones_a_word(
     assert float(row["vessel_share"]) == pytest.approx((vessels > 0).sum() / fov.sum(), abs=1e-4)
     assert float(row["seconds"]) > 0
     assert (out / "left eyes" / "Größe 1_overlay.png").exists()
+    assert all(part.exists() for part in parts_of(out, "left eyes/Größe 1.png"))
+    assert not parts_of(out, "cut.png").script.exists()
+    assert "cut.png" in (out / "index.html").read_text(encoding="utf-8")
+    assert said.err.splitlines()[-1].startswith("2 of 6 photographs could not be used")
     record = json.loads((out / "predict.json").read_text(encoding="utf-8"))
     assert (
         record["threshold"] == 0.5
@@ -152,12 +157,15 @@ def test_a_call_that_was_cut_off_goes_on(folder, weights, tmp_path, monkeypatch)
     arguments = [str(folder), "--out", str(out), "--weights", str(weights)]
     assert main(["predict", *arguments]) == 130
     assert {"good.png", "grey.png"} <= set(rows_of(out))
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert re.search(r"[1-4] not done yet", page) and '"good.png"' in page
     asked.clear()
     monkeypatch.setattr(
         command, "predict_photograph", lambda n, c, p: asked.append(p.name) or real(n, c, p)
     )
     assert main(["predict", *arguments]) == 1
     assert "good.png" not in asked and "tiny.png" in asked
+    assert "not done yet" not in (out / "index.html").read_text(encoding="utf-8")
     assert not list(out.rglob("*.tmp"))
 
 
@@ -387,6 +395,27 @@ def test_two_calls_at_once_keep_out_of_one_folder_and_a_crash_lets_go(
         assert not (out / "predict.json").exists()
         process.kill()
     assert predict(folder / "good.png", out, weights) == 0
+
+
+def test_pictures_of_the_page_that_are_gone_are_made_anew_without_the_network(
+    folder, weights, tmp_path, asked
+):
+    out = tmp_path / "maps"
+    predict(folder / "good.png", out, weights)
+    before = {path: path.read_bytes() for path in parts_of(out, "good.png")}
+    shutil.rmtree(out / "index_files")
+    asked.clear()
+    predict(folder / "good.png", out, weights)
+    assert {path: path.read_bytes() for path in before} == before and not asked
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, ""), (1.4, ""), (40, " · about 40 s left"), (125, " · about 2 min left"),
+     (4000, " · about 67 min left"), (7300, " · about 2 h left")],
+)  # fmt: skip
+def test_the_time_left_is_told_in_words(seconds, words):
+    assert command.about(seconds) == words
 
 
 def test_maps_of_another_folder_are_not_overwritten(folder, weights, tmp_path, capsys):

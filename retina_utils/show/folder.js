@@ -142,7 +142,7 @@
       + (listed.length < rows.length ? `, of ${rows.length.toLocaleString("en")}` : "");
     $("#pages").hidden = listed.length <= PAGE;
     for (const button of document.querySelectorAll("[data-page]"))
-      button.disabled = +button.dataset.page < 0 ? start === 0 : end === listed.length;
+      button.ariaDisabled = +button.dataset.page < 0 ? start === 0 : end === listed.length;
   }
 
   function addRow(body, row) {
@@ -174,7 +174,8 @@
 
   for (const button of document.querySelectorAll("[data-page]"))
     button.onclick = () => {
-      start = Math.max(0, start + PAGE * button.dataset.page);
+      if (button.ariaDisabled === "true") return;
+      start += PAGE * button.dataset.page;
       fill();
       $("#all").scrollIntoView();
     };
@@ -223,7 +224,7 @@
     }
     const all = steps(), at = all.indexOf(row);
     viewer.place.textContent = at < 0 ? "" : `${at + 1} of ${all.length}`;
-    for (const button of root.querySelectorAll("[data-step]")) button.disabled = !all[at + +button.dataset.step];
+    viewer.ends(all, at);
     try {
       const item = await load(row);
       if (current !== row) return;
@@ -269,7 +270,7 @@
   };
   const back = () => { if (current) { history.replaceState(null, "", "#"); close(); } };
   $("#back").onclick = back;
-  $("#one").onkeydown = (event) => { if (event.key === "Escape") back(); };
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") back(); });
   addEventListener("hashchange", follow);
   [...data.judgements, ""].forEach((word, index) => {
     const choice = make($("#words"), "label");

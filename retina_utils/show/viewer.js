@@ -225,6 +225,7 @@
       root.dataset.case = item.name;
       root.dataset.exact = found.exact;
       $(".rv-pick").value = data.cases.indexOf(item);
+      if (data.cases.length) root.viewer.ends(data.cases, data.cases.indexOf(item));
       $(".rv-full").textContent = item.name === short(item.name) ? "" : item.name;
       if (before) {
         scale = limited(before.scale / item.scale);
@@ -374,6 +375,10 @@
     opacity.oninput = () => { wished = +opacity.value; redraw(); };
     root.viewer = {
       choose, shortcuts, stage, place: $(".rv-place"),
+      ends: (all, at) => { // not disabled, which would lose the focus
+        for (const button of app.querySelectorAll("[data-step]"))
+          button.ariaDisabled = !all[at + +button.dataset.step];
+      },
       step: (by) => {
         const next = data.cases[data.cases.indexOf(wanted) + by];
         if (next) choose(next);

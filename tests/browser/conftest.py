@@ -5,6 +5,7 @@ RETINA_SCREENSHOTS to a folder to keep pictures of what was tested, light, dark 
 """
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -29,6 +30,42 @@ def browser():
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """A function that opens a file in a browser without a network and waits until it is ready."""
+    problems, contexts = [], []
+
+    def open_page(
+        path: Path, width: int = 1280, scheme="light", ready=".rv[data-case]", fails="$^"
+    ):
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on(
+            "console",
+            lambda m: (
+                problems.append(m.text)
+                if m.type == "error" and not re.search(fails, m.location["url"])
+                else None
+            ),
+        )
+        page.on(
+            "requestfailed",
+            lambda request: re.search(fails, request.url) or problems.append(request.url),
+        )
+        page.goto(path.as_uri())
+        page.wait_for_selector(ready)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert problems == []
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
 """The report and its slider in a real browser, opened from disk with the network off."""
 
-from pathlib import Path
-
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from fake_run import THRESHOLD, write_fake_run
 
 from retina_utils import data, images, metrics
@@ -16,29 +15,7 @@ WHITE_PIXELS = """() => {
   return count;
 }"""
 
-
-@pytest.fixture
-def open_page(browser):
-    """A function that opens a file in a browser without a network and waits for the slider."""
-    problems, contexts = [], []
-
-    def open_page(path: Path, width: int = 1280, scheme: str = "light"):
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
-        page.on("requestfailed", lambda request: problems.append(request.url))
-        page.goto(path.as_uri())
-        page.wait_for_selector(".rv[data-case]")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert problems == []
+LEVELS = "JSON.parse(document.querySelector('.rv script').textContent).levels"
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +46,8 @@ def test_canvas_and_numbers_equal_numpy_at_three_thresholds(open_page, run):
         page.evaluate(
             """(threshold) => {
               const root = document.querySelector(".rv"), slider = root.querySelector("input");
-              const text = root.querySelector("script[type='application/json']").textContent;
-              slider.value = JSON.parse(text).levels.indexOf(threshold);
+              const data = JSON.parse(root.querySelector("script").textContent);
+              slider.value = data.levels.indexOf(threshold);
               slider.dispatchEvent(new Event("input"));
             }""",
             threshold,
@@ -101,7 +78,7 @@ def test_the_keyboard_moves_the_threshold_the_picture_and_the_numbers(open_page,
     page.keyboard.press("End")
     settle(page)
     assert page.evaluate(WHITE_PIXELS) < before
-    page.get_by_role("button", name="chosen").click()
+    page.get_by_role("button", name="usual threshold").click()
     settle(page)
     assert (page.evaluate(WHITE_PIXELS), shown_scores(page)) == (before, scores)
 
@@ -121,7 +98,9 @@ def test_the_mouse_drags_the_threshold(open_page, run):
         counts.append(page.evaluate(WHITE_PIXELS))
     page.mouse.up()
     assert counts[0] > counts[1] > counts[2]
-    assert float(page.locator(".rv-value").inner_text()) == pytest.approx(0.8, abs=0.03)
+    levels = page.evaluate(LEVELS)
+    expected = levels[round(0.8 * (len(levels) - 1))]
+    assert float(page.locator(".rv-value").inner_text()) == pytest.approx(expected, abs=0.03)
 
 
 def test_another_photograph_other_views_and_zoom(open_page, run):
@@ -148,7 +127,81 @@ def test_another_photograph_other_views_and_zoom(open_page, run):
     )
     page.keyboard.press("0")
     assert "translate(0px, 0px)" in page.locator(".rv-sheet").get_attribute("style")
+
+
+def moved_to(page, selector: str, value: float) -> None:
+    page.locator(selector).evaluate(
+        "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')); }",
+        value,
+    )
+    settle(page)
+
+
+def opacity_of(page) -> str:
+    return page.locator(".rv canvas").evaluate("(canvas) => canvas.style.opacity")
+
+
+def test_another_view_keeps_the_opacity_that_was_chosen(open_page, run):
+    page = open_page(run / "report.html")
+    assert opacity_of(page) == "0.8"
+    moved_to(page, ".rv-opacity", 35)
+    for view, expected in (("errors", "0.35"), ("photograph", "0"), ("overlay", "0.35")):
+        page.click(f"[data-view={view}]")
+        settle(page)
+        assert opacity_of(page) == expected, view
+
+
+def test_one_to_one_is_the_photographs_own_size_also_where_it_is_small(open_page, run):
+    page = open_page(run / "report.html")
+    percent = page.locator(".rv-scale")
+    assert percent.inner_text() != "100 %"  # it was enlarged to fill its frame
     page.click("[data-zoom=native]")
+    assert percent.inner_text() == "100 %"
+    sheet, stage = (page.locator(s).bounding_box() for s in (".rv-sheet", ".rv-stage"))
+    assert sheet["width"] == pytest.approx(page.evaluate("document.querySelector('canvas').width"))
+    middle = stage["x"] + stage["width"] / 2
+    assert sheet["x"] + sheet["width"] / 2 == pytest.approx(middle, abs=1)
+    page.click("[data-zoom=fit]")
+    assert percent.inner_text() != "100 %"
+
+
+def test_keys_and_buttons_go_on_and_back_and_keep_what_is_looked_at(open_page, run):
+    page = open_page(run / "report.html")
+    name = page.locator(".rv").get_attribute
+    first = name("data-case")
+    page.locator(".rv-stage").focus()
+    for key in ("+", "+", "ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+    where = page.locator(".rv-sheet").get_attribute("style")
+    moved_to(page, ".rv-threshold", 30)
+    page.keyboard.press("n")
+    page.wait_for_selector(f".rv:not([data-case='{first}'])")
+    second = name("data-case")
+    assert page.locator(".rv-pick").input_value() == "1"
+    assert page.locator(".rv-sheet").get_attribute("style") == where
+    assert page.locator(".rv-threshold").input_value() == "30"
+    page.get_by_role("button", name="Previous").click()
+    page.wait_for_selector(f".rv[data-case='{first}']")
+    page.keyboard.press("n")
+    page.wait_for_selector(f".rv[data-case='{second}']")
+    page.keyboard.press("p")
+    page.wait_for_selector(f".rv[data-case='{first}']")
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_slider_has_no_serious_fault_for_those_who_cannot_see_it(open_page, run, width):
+    page = open_page(run / "report.html", width)
+    found = Axe().run(page, context=".rv").response["violations"]
+    assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
+
+
+def test_paper_gets_the_picture_as_it_is_seen(open_page, run, screenshots):
+    page = open_page(run / "report.html")
+    page.emulate_media(media="print")
+    assert page.locator(".rv canvas").is_visible() and page.locator(".rv-value").is_visible()
+    assert not page.locator(".rv-threshold").is_visible()
+    assert not page.locator(".rv-fallback").is_visible()
+    page.locator(".rv").screenshot(path=screenshots / "viewer_printed.png")
 
 
 def test_no_window_is_too_narrow(open_page, run, screenshots):
