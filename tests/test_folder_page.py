@@ -96,7 +96,7 @@ def test_pictures_are_new_and_small_and_the_track_follows_the_probabilities(tmp_
     assert item["levels"][item["marks"]["chosen"]["level"]] == 0.501
     shares = item["scores"]["share"]
     assert all(low >= high for low, high in pairwise(shares))
-    assert len(set(shares)) > 60  # of even steps of 0.005 only five or six would differ
+    assert len(set(shares)) > 40  # of even steps of 0.005 only five or six would differ
     assert shares[item["marks"]["half"]["level"]] == pytest.approx(
         (probability >= 0.5).mean(), abs=1e-3
     )

@@ -69,9 +69,9 @@ def test_the_lines_written_grow_with_the_photographs_not_with_their_square(place
     out, root, outcomes = places
     real, written = summary.write_summary, []
 
-    def counting(out, outcomes):
+    def counting(out, outcomes, judged):
         written.append(len(outcomes))
-        real(out, outcomes)
+        real(out, outcomes, judged)
 
     monkeypatch.setattr(summary, "write_summary", counting)
     with Summary(out, root) as kept:

@@ -58,6 +58,17 @@ def test_marked_thresholds_are_on_the_track_to_the_last_digit(case):
     assert len(data["levels"]) <= 255
 
 
+@pytest.mark.parametrize(("low", "high"), [(0, 65536), (32000, 33000), (0, 1), (65535, 65536)])
+def test_a_track_that_follows_the_probabilities_keeps_its_ends_and_marks(low, high):
+    counts = np.zeros(65536, int)
+    counts[low:high] = 3
+    levels = threshold_levels({"chosen": CHOSEN, "best": 0.61803}, counts)
+    assert {0, 1, 0.5, CHOSEN, 0.61803} <= set(levels.tolist()) and len(levels) <= 255
+    assert (np.diff(levels) > 0).all() and np.diff(levels).max() <= 0.01 + 1e-9
+    between = ((levels >= low / 65535) & (levels <= high / 65535)).sum()
+    assert between >= min(high - low, 75)
+
+
 def test_the_embedded_picture_holds_the_codes_and_their_sum(case):
     data = data_of(viewer_html([case], {"chosen": CHOSEN}))
     codes = pixels(data["cases"][0]["codes"])

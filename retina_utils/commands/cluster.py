@@ -5,6 +5,7 @@ Photographs, weights and results lie on disks that all workers see under the sam
 
 import asyncio
 import functools
+import logging
 import os
 import re
 import threading
@@ -50,6 +51,7 @@ def predict_there(
         address = cluster
         if local := re.fullmatch(r"local:([1-9]\d*)", cluster):
             how = {"threads_per_worker": 1, "dashboard_address": ":0"}
+            how["silence_logs"] = logging.CRITICAL  # else Ctrl-C ends in pages of their tracebacks
             address = stack.enter_context(LocalCluster(n_workers=int(local[1]), **how))
         elif not re.match(r"\w+://", cluster):
             raise RetinaError(f"cluster {cluster!r}: expected local:2, or tcp://host:8786")

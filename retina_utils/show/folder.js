@@ -162,6 +162,8 @@
     if (!done) {
       make(look, "b", `${row.status}: `);
       look.append(printable(row.message));
+      look.colSpan = HEADS.length - 2; // there is nothing else to say
+      return;
     }
     for (const key of data.shown) {
       const value = make(line, "td", figure(row[key] || ""), { className: "number" });
