@@ -159,3 +159,17 @@ def test_no_scheduler_is_told(arguments, monkeypatch, capsys):
     monkeypatch.setattr("retina_utils.commands.cluster.PATIENCE", 1)
     assert main([*arguments, "tcp://127.0.0.1:9"]) == 2
     assert "no scheduler" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", [[], ["--cluster", "local:1"]], ids=["here", "there"])
+def test_ctrl_c_ends_in_a_sentence_and_leaves_a_page(arguments, tmp_path, where):
+    out = tmp_path / "maps"
+    command = [sys.executable, "-m", "retina_utils.commands", *arguments[:-1], *where]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, start_new_session=True, **streams) as process:
+        wait_for_outcomes(out, 1)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all that were started
+        said = process.communicate(timeout=120)[0]
+    assert process.returncode == 130 and "Traceback" not in said
+    assert said.strip().endswith("The same command goes on from here.")
+    assert "not done yet" in (out / "index.html").read_text(encoding="utf-8")
