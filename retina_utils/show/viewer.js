@@ -357,7 +357,7 @@
       if (data.whole) row.insertCell();
     }
     // The middle of a long name goes, since ends differ.
-    const short = (name) => (name.length > 40 ? `${name.slice(0, 14)}…${name.slice(-25)}` : name);
+    const short = (name) => (name.length > 46 ? `${name.slice(0, 12)}…${name.slice(-33)}` : name);
     data.cases.forEach((entry, index) => make($(".rv-pick"), "option",
       `${short(entry.name)} · ${entry.size}`, { value: index, title: entry.name }));
     $(".rv-pick").onchange = (event) => choose(data.cases[event.target.value]);

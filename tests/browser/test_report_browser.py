@@ -1,11 +1,14 @@
 """The report and its slider in a real browser, opened from disk with the network off."""
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from fake_run import THRESHOLD, write_fake_run
 
 from retina_utils import data, images, metrics
+from retina_utils.evaluate import Case
 from retina_utils.show import report
+from retina_utils.show.viewer import viewer_html
 
 WHITE_PIXELS = """() => {
   const canvas = document.querySelector(".rv canvas");
@@ -186,6 +189,19 @@ def test_keys_and_buttons_go_on_and_back_and_keep_what_is_looked_at(open_page, r
     page.wait_for_selector(f".rv[data-case='{second}']")
     page.keyboard.press("p")
     page.wait_for_selector(f".rv[data-case='{first}']")
+
+
+def test_long_names_keep_the_end_that_differs(open_page, tmp_path):
+    image, inside = np.zeros((20, 30, 3), np.uint8), np.ones((20, 30), bool)
+    names = [f"{'clinic_of_many_words_' * 4}{end} (Dice 0.812, worst)" for end in ("OD_1", "OS_2")]
+    cases = [Case(name, image, np.float32(inside) / 2, inside, inside) for name in names]
+    fragment = viewer_html(cases, {"chosen": 0.5})
+    (tmp_path / "page.html").write_text(f'<!DOCTYPE html><meta charset="utf-8">{fragment}', "utf-8")
+    page = open_page(tmp_path / "page.html", 390)
+    first, second = page.locator(".rv-pick option").all_inner_texts()
+    assert "OD_1 (Dice" in first and "OS_2 (Dice" in second and len(first) < 60
+    assert page.locator(".rv-full").inner_text() == names[0]
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
 
 
 @pytest.mark.parametrize("width", [1440, 390])
