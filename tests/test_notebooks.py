@@ -14,7 +14,7 @@ from conftest import ROOT
 from IPython.core.inputtransformer2 import TransformerManager
 
 from retina_utils import models, patches, train
-from retina_utils.commands.recipe import declared_parameters
+from retina_utils.commands.parameters import declared_parameters
 from retina_utils.machine.runs import NOTEBOOKS
 
 LARGEST = 450_000  # bytes of a committed notebook

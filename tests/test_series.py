@@ -8,15 +8,38 @@ import subprocess
 import sys
 
 import nbformat
+import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 from jupyter_client.kernelspec import KernelSpecManager
 
-from retina_utils import RetinaError, images
+from retina_utils import (
+    RetinaError,
+    augment,
+    data,
+    images,
+    losses,
+    metrics,
+    models,
+    patches,
+    train,
+)
 from retina_utils.commands import series
 from retina_utils.commands.__main__ import main
-from retina_utils.commands.recipe import cast, check_known, declared_parameters, read_preset
+from retina_utils.commands.parameters import (
+    CHOICES,
+    cast,
+    check_choices,
+    check_known,
+    declared_by,
+    declared_parameters,
+    find_notebooks,
+    names_of,
+    read_preset,
+)
 from retina_utils.evaluate import Results, SplitScores, Threshold
+from retina_utils.machine import compute
 from retina_utils.machine.files import fingerprint
 from retina_utils.machine.runs import LENT, NOTEBOOKS, close_run, open_run
 
@@ -291,7 +314,7 @@ def test_every_preset_names_real_parameters_of_the_right_type():
 
 def test_a_folder_without_the_notebooks_is_refused(tmp_path):
     with pytest.raises(RetinaError, match="run this from the repository's top folder"):
-        series.find_notebooks(str(tmp_path))
+        find_notebooks(str(tmp_path))
 
 
 # --- What decides whether a notebook runs again ---------------------------------------------------
@@ -376,15 +399,15 @@ def test_a_second_run_in_one_folder_is_refused_until_the_first_is_gone(toy, capf
         ({"patch_size": "8"}, "patch_size=8: expected a whole number from 16"),
         ({"channels": "blue"}, "channels='blue': expected one of green"),
         ({"normalisation": "none"}, "normalisation='none': expected one of"),
-        ({"loss": "bec"}, "loss: unknown 'bec'; choose one of bce"),
+        ({"loss": "bec"}, r"loss='bec': expected one of bce, .*\. Did you mean bce\?$"),
         ({"optimizer": "sgd"}, "optimizer='sgd': expected one of adamw, adam"),
         ({"schedule": "linear"}, "schedule='linear': expected one of cosine"),
         ({"augment": "all"}, "augment='all': expected one of none"),
-        ({"architecture": "vit"}, "architecture: unknown 'vit'"),
-        ({"norm": "layer"}, "norm: unknown 'layer'"),
+        ({"architecture": "vit"}, "architecture='vit': expected one of unet, unet256"),
+        ({"norm": "layer"}, "norm='layer': expected one of batch"),
         ({"ema": "1"}, r"ema=1\.0: expected 0"),
         ({"precision": "float16"}, "precision='float16': expected auto"),
-        ({"device": "abacus"}, "device='abacus': not on this machine"),
+        ({"device": "abacus"}, "device='abacus': expected one of auto, cuda, mps, cpu"),
         ({"choose_by": "auc"}, "choose_by='auc': expected one of dice"),
         ({"split_to_show": "tset"}, "split_to_show='tset': expected one of train"),
         ({"opacity": "2"}, r"opacity=2\.0: expected a number from 0"),
@@ -395,6 +418,72 @@ def test_a_second_run_in_one_folder_is_refused_until_the_first_is_gone(toy, capf
 def test_values_that_no_notebook_takes_are_refused_before_the_first(given, words):
     with pytest.raises(RetinaError, match=words):
         series.collect_parameters(ROOT / "notebooks", "tiny", given)
+
+
+def takes(name, value):
+    """Whether the lesson itself takes a value of a parameter, or the error in which it does not."""
+    declared = declared_by(ROOT / "notebooks", NOTEBOOKS) | {name: value}
+    try:
+        patches.Preparation.of(declared)
+        augment.make_augment(declared["augment"])
+        losses.make_loss(declared["loss"], 0.1)
+        model = models.build_model(*models.network_of(declared, 1))
+        train.make_scheduler(declared, train.make_optimizer(declared, model))
+        compute.autocast(torch.device("cpu"), declared["precision"])
+    except ValueError as error:
+        return str(error)
+    return True
+
+
+OF_THE_LESSON = sorted(CHOICES.keys() - {"split_to_show", "choose_by", "device"})
+
+
+@pytest.mark.parametrize("name", OF_THE_LESSON)
+def test_the_names_read_from_the_source_are_those_the_lesson_takes(name):
+    assert all(takes(name, value) is True for value in names_of(name))
+    for known in names_of(name):
+        assert known in takes(name, "nonesuch")
+
+
+def test_the_names_of_scores_splits_and_devices_are_those_in_use():
+    assert names_of("split_to_show") == list(data.SPLITS)
+    assert set(names_of("choose_by")) <= set(metrics.SCORES)
+    flat = metrics.Histogram(*np.ones((2, metrics.LEVELS), int))
+    for name in names_of("choose_by"):
+        assert 0 <= metrics.best_threshold([flat], name) <= 1
+    for name in set(names_of("device")) - {"cuda", "mps"}:
+        assert compute.choose_device(name)
+
+
+def test_a_table_that_cannot_be_read_without_running_it_refuses_nothing(tmp_path, monkeypatch):
+    (tmp_path / "losses.py").write_text('LOSSES = {**others(), "dice": dice}\n')
+    monkeypatch.setattr("retina_utils.__file__", str(tmp_path / "__init__.py"))
+    check_choices({"loss": "mine"})
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("run-all -p epohcs 5", "Did you mean epochs?"),
+        ("run-all -p epochs many", "expected a whole number"),
+        ("run-all -p epochs -3", "epochs=-3: expected a whole number from 1"),
+        ("run-all -p loss dicee", "Did you mean dice?"),
+        ("run-all -p stride 300", "expected 1 to patch_size=256"),
+        ("run-all --preset tyni", "no such preset"),
+        ("train -p norm bacth", "Did you mean batch?"),
+        ("benchmark chase_db1 -p augment fulll", "Did you mean full?"),
+        ("predict x --out y --device cudda", "Did you mean cuda?"),
+        ("predict x --out y --threshold half", "expected a number from 0 to 1"),
+    ],
+)
+def test_a_slip_of_the_pen_is_answered_before_anything_large_is_imported(typed, words):
+    told = "import sys; from retina_utils.commands.__main__ import main\n"
+    told += "try: status = main(sys.argv[1:])\nexcept SystemExit as end: status = end.code\n"
+    told += "print(status, sorted({'torch', 'papermill', 'matplotlib'} & set(sys.modules)))"
+    command = [sys.executable, "-c", told, *typed.split()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "2 []\n"
+    assert words in done.stderr and "Traceback" not in done.stderr
 
 
 def test_every_preset_has_values_that_the_notebooks_take(tmp_path):

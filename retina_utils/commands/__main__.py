@@ -106,8 +106,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def threshold_of(text: str) -> float | str:
-    """A threshold as typed: a number, or "expected"."""
-    return text if text == "expected" else float(text)
+    """A threshold as typed: a number from 0 to 1, or "expected"."""
+    try:
+        if text == "expected" or 0 <= float(text) <= 1:
+            return text if text == "expected" else float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"found {text!r}, expected a number from 0 to 1, or expected")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -126,6 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
+        if {"parameters", "device"} & options.keys():  # before torch, which takes seconds
+            import_module("retina_utils.commands.parameters").check_typed(**options)
         done = getattr(import_module(f"retina_utils.{module}"), function)(**options)
         if isinstance(done, str | Path):
             print(printable(done))

@@ -21,14 +21,13 @@ from papermill.exceptions import PapermillExecutionError
 
 from retina_utils import RetinaError, printable
 from retina_utils.checkpoint import PRETRAINED
-from retina_utils.commands.recipe import (
-    cast,
-    check_known,
-    check_recipe,
+from retina_utils.commands.parameters import (
     declared_by,
     declared_parameters,
-    read_preset,
+    find_notebooks,
+    read_parameters,
 )
+from retina_utils.commands.recipe import check_recipe
 from retina_utils.data import files_read
 from retina_utils.datasets.catalogue import SOURCES
 from retina_utils.evaluate import Results
@@ -136,28 +135,9 @@ def _run_all(folder: Path, run: Path, chosen: dict, names: tuple[str, ...], fres
 # --- Parameters -----------------------------------------------------------------------------------
 
 
-def find_notebooks(folder: str) -> Path:
-    """The notebooks' folder, if all five are in it."""
-    path = Path(folder).resolve()
-    missing = [name for name in NOTEBOOKS if not (path / f"{name}.ipynb").exists()]
-    if missing:
-        raise RetinaError(
-            f"{path}: {', '.join(missing)} not found. Expected the five notebooks; "
-            "run this from the repository's top folder."
-        )
-    return path
-
-
 def collect_parameters(folder: Path, preset: str, given: dict) -> tuple[dict, tuple[str, ...]]:
     """Every parameter that is set, checked against the notebooks, and the notebooks to run."""
-    declared = declared_by(folder, NOTEBOOKS)
-    presets = {f"preset {preset}": read_preset(folder / "presets", preset)} if preset else {}
-    sources = presets | {"command line": given}
-    chosen = {}
-    for where, values in sources.items():
-        for name, value in values.items():
-            check_known(name, declared, where)
-            chosen[name] = cast(name, value, declared[name])
+    declared, chosen = read_parameters(folder, preset, given)
     weights = chosen.get("weights", "")
     chosen["weights"] = find_weights(weights, folder)
     # What was trained keeps its own folder, so that both can be compared.

@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from retina_utils import data, patches, train
 from retina_utils.commands import series
-from retina_utils.commands.recipe import declared_parameters
+from retina_utils.commands.parameters import declared_parameters, find_notebooks
 from retina_utils.datasets import ledger
 from retina_utils.machine import compute, distributed, runs
 
@@ -20,7 +20,7 @@ def train_together(*, preset: str, data: str, notebooks: str, parameters: list) 
 
     BatchNorm measures each process's share of a batch, and the first one's statistics are kept.
     """
-    folder, given = series.find_notebooks(notebooks), dict(parameters)
+    folder, given = find_notebooks(notebooks), dict(parameters)
     given |= {"data_dir": str(Path(data).resolve())} if data else {}
     chosen, names = series.collect_parameters(folder, preset, given)
     rank, world = distributed.join()

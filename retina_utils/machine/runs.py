@@ -12,10 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import DEVNULL, SubprocessError, check_output
 
-import torch
-
 from retina_utils import RetinaError
-from retina_utils.machine.compute import choose_device, peak_memory_gib
 from retina_utils.machine.files import (
     atomic_path,
     fingerprint,
@@ -33,6 +30,7 @@ LENT = "RETINA_RUN_LOCKED"  # names the folder that the series has locked for it
 # The lowest and the highest value of each parameter that is a number; whole ones want whole ones.
 LIMITS = {
     "patch_size": (16, 8192),
+    "stride": (1, 8192),
     "fov_diameter": (0, 65536),
     "patches_per_image": (1, 10**6),
     "vessel_share": (0.0, 1.0),
@@ -103,6 +101,8 @@ def check_values(parameters: dict) -> None:
         for value in found if name == "widths" else [found]:
             if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
                 raise RetinaError(f"{name}={found!r}: expected {words} from {low} to {high}")
+    if (stride := parameters.get("stride", 0)) > (size := parameters.get("patch_size", stride)):
+        raise RetinaError(f"stride={stride}: expected 1 to patch_size={size} pixels")
 
 
 def require(run: Path, notebook: str) -> dict:
@@ -196,6 +196,10 @@ def keep_threshold(run: Path, threshold: float, reason: str) -> None:
 
 def provenance(device: str = "cpu") -> dict:
     """Command, commit, versions, processor and time: what made these numbers on ``device``."""
+    import torch  # here: the command line reads LIMITS at once, and torch takes seconds
+
+    from retina_utils.machine.compute import choose_device, peak_memory_gib
+
     used = choose_device(device)
     return {
         "command": without_home(os.environ.get("RETINA_COMMAND", "run in Jupyter")),
@@ -204,7 +208,7 @@ def provenance(device: str = "cpu") -> dict:
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "device": torch.cuda.get_device_name(used) if used.type == "cuda" else used.type,
         "cpu": torch.backends.cpu.get_cpu_capability(),
-        "processor": _processor(),
+        "processor": _processor(torch.cpu),
         "threads": torch.get_num_threads(),
         "seconds": round(time.monotonic() - STARTED, 1),
         "peak_memory_gib": round(peak_memory_gib(), 2),
@@ -227,9 +231,9 @@ def without_place(value):
     return f".../{Path(value).name}" if is_place else value
 
 
-def _processor() -> str:
+def _processor(cpu) -> str:
     """The processor's name: of one family, two kinds still round differently."""
-    about = getattr(torch.cpu, "get_capabilities", dict)()  # missing in older versions
+    about = getattr(cpu, "get_capabilities", dict)()  # missing in older versions
     return about.get("cpu_name") or platform.processor() or platform.machine()
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from retina_utils import data, images, models
 from retina_utils.checkpoint import Network, load_network, save_network
-from retina_utils.commands.recipe import cast, read_preset
+from retina_utils.commands.parameters import cast, read_preset
 from retina_utils.datasets.download import import_data
 from retina_utils.evaluate import Results, SplitScores, Threshold
 from retina_utils.machine import files
