@@ -59,8 +59,11 @@ test-robust: $(VENV)/.installed ## over 10,000 generated files and inputs for ev
 test-browser: $(VENV)/.installed ## the slider in JupyterLab, the report and the page of a folder (needs Chromium)
 	RETINA_REQUIRE_BROWSER=1 $(PY) -m pytest tests/browser
 
-lab: $(VENV)/.installed ## open the notebooks in JupyterLab
-	$(VENV)/bin/jupyter lab notebooks/01_data.ipynb
+lab: $(VENV)/.installed ## open the notebooks in JupyterLab: ARGS="--no-browser --port 9999"
+	@case "$$(id -u) $(ARGS)" in "0 "*--allow-root*) ;; "0 "*) echo 'JupyterLab does not start for root,' \
+	  'for whoever reaches it is root then. If that is meant, as in a container: make lab ARGS="--allow-root' \
+	  '--no-browser"' >&2; exit 2;; esac
+	$(VENV)/bin/jupyter lab notebooks/01_data.ipynb $(ARGS)
 
 import-data: $(VENV)/.installed ## an official download into data/: DATASET=fives|chase_db1|hrf|drive|stare SRC=…
 	@$(if $(and $(DATASET),$(SRC)),,echo 'Usage: make import-data DATASET=chase_db1 SRC=<folder or archive>' >&2; exit 2)
@@ -96,9 +99,12 @@ refresh: $(VENV)/.installed ## run the notebooks in place: the only way their co
 tiny: $(VENV)/.installed ## draw data/tiny again from its seed
 	$(PY) -m retina_utils.commands tiny data/tiny --force
 
-badges: ## point the Colab badges at your repository: REPO=owner/name
+badges: ## point the Colab badges at your repository: REPO=owner/name, or its address on GitHub
 	@$(if $(REPO),,echo 'Usage: make badges REPO=owner/name' >&2; exit 2)
-	@sed -E -i.bak 's#(github\.com|com/github)/[A-Za-z0-9._-]+/[A-Za-z0-9._-]+#\1/$(REPO)#g' notebooks/*.ipynb && rm notebooks/*.bak
+	@repo=$$(printf '%s\n' "$$REPO" | sed -E 's#^(https?://|ssh://git@|git@)?(www\.)?github\.com[:/]##; s#/+$$##; s#\.git$$##') && \
+	if ! printf '%s\n' "$$repo" | grep -Eqx '[A-Za-z0-9-]+/[A-Za-z0-9._-]+'; then \
+	  printf 'REPO=%s: expected owner/name, or an address such as https://github.com/owner/name\n' "$$REPO" >&2; exit 2; fi && \
+	sed -E -i.bak "s#(github\.com|com/github)/[A-Za-z0-9._-]+/[A-Za-z0-9._-]+#\1/$$repo#g" notebooks/*.ipynb && rm notebooks/*.bak
 
 lint: $(VENV)/.installed ## check style and formatting
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

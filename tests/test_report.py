@@ -1,12 +1,15 @@
 """The report: one page that opens offline, agrees with the run, and says what it shows."""
 
 import json
+import math
 import re
 from html.parser import HTMLParser
 
 import fake_run
+import numpy as np
 import pytest
 from fake_run import THRESHOLD, write_fake_run
+from sklearn.metrics import f1_score
 
 from retina_utils import RetinaError, checkpoint, data, evaluate, images, metrics, models
 from retina_utils.commands.__main__ import main
@@ -53,16 +56,16 @@ def test_every_tag_is_closed(page):
 
 def test_the_headline_is_the_recorded_score_and_never_naked(run, page):
     dice = report.read_run(run).results.splits["test"].pooled["dice"]
-    opening = page[page.index('class="verdict"') : page.index("<h2>")]
+    opening = page[page.index('class="verdict"') : page.index("<nav")]
     assert f"<b>{dice:.3f}</b>" in opening
     for word in ("eyes, test split", "4 photographs of 3 people", "field of view", "pooled",
-                 f"{THRESHOLD:.4f}", "validation", "seed\n5", "Command"):  # fmt: skip
+                 f"{THRESHOLD:.3f}", "validation", "seed\n5", "Command"):  # fmt: skip
         assert word in opening
 
 
 def test_scores_have_the_names_they_have_in_the_notebooks(page):
     for words in metrics.SCORES.values():
-        assert re.search(rf"<td [^>]*>{words}</td>", page, re.IGNORECASE)
+        assert re.search(rf'<th scope="row">{words}</th>', page, re.IGNORECASE)
 
 
 def test_every_image_and_chart_is_described_in_words(page):
@@ -93,9 +96,9 @@ def test_the_extremes_are_named_and_their_pictures_too(
     page = without_viewer(report.write_report(run).read_text(encoding="utf-8"))
     shown = re.findall(r"<p><b>([^:<]*): (test_\d)</b> · Dice", page)
     assert shown == [(label, ranked[places.get(label, 0)].pair.name) for label in labels]
-    assert f"<h2>{title}</h2>" in page
+    assert f'<h2 id="photographs">{title}</h2>' in page
     first = page[page.index('<div class="panels">') :].split("<p>")[1]
-    for heading in ("photograph", "error map", "detail with most errors", "the same, as errors"):
+    for heading in ("photograph", "errors", "detail with most errors", "errors of the detail"):
         assert f"<span>{heading}</span>" in first
     assert "edian" not in page
 
@@ -107,6 +110,116 @@ def test_one_person_gives_no_interval_to_be_inside_of(tmp_path, monkeypatch):
     assert "(1 person), a U-Net with 1,234 parameters reaches a pooled Dice of" in page
     assert "– to –" not in page and "that interval" not in page
     assert "no 95 % interval can be given" in page
+
+
+def test_a_single_photograph_has_no_column_that_would_be_empty(tmp_path, monkeypatch):
+    monkeypatch.setitem(fake_run.PEOPLE, "test", "e")
+    page = report.write_report(write_fake_run(tmp_path, size=48)).read_text(encoding="utf-8")
+    page = re.sub(r"\s+", " ", without_viewer(page))
+    table = page[page.index("Scores, test") :].split("</table>")[0]
+    heads = re.findall(r'<th scope="col">(.*?)</th>', table)
+    assert heads == ["test", "pooled", "2nd observer"]
+    opening = page[page.index('class="verdict"') : page.index("<nav")]
+    assert "–" not in opening and "±" not in opening and "pooled over" not in opening
+    assert "1 photographs" not in page and "1 people" not in page and "worst first" not in page
+    assert "is itself rough" not in page and "drawn again" not in page
+
+
+def cells_of(table: str) -> list[list[str]]:
+    rows = (re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in table.split("<tr>")[1:])
+    return [[cell.strip() for cell in row] for row in rows]
+
+
+def test_all_numbers_of_the_page_are_those_of_the_files(run, page):
+    """The tables, the opening and the slider at the chosen threshold: to the last digit shown."""
+    found = json.loads((run / "metrics.json").read_text())
+    each = {row["name"]: row for row in files.read_csv(run / "metrics.csv")}
+    text, keys = report.as_text, list(report.HEADINGS)
+    for split, scores in found["splits"].items():
+        part = page[page.index(f"Scores, {split}") :].split("</table>")[0]
+        rows = cells_of(part)
+        at = {head: rows[0].index(head) for head in ("pooled", "mean ± SD")}
+        for key, row in zip(keys, rows[1:], strict=True):
+            assert row[at["pooled"]] == text(scores["pooled"][key])
+            assert row[at["mean ± SD"]] == report.mean_sd(scores["mean"][key], scores["sd"][key])
+    pooled = found["splits"]["test"]["pooled"]
+    lead = page[page.index('class="lead-numbers"') :].split("</div>\n</div>")[0]
+    assert re.findall(r"<b>(.*?)</b>", lead) == [
+        text(pooled[key]) for key in ("dice", "recall", "precision", "auc")
+    ]
+    photographs = page[page.index('aria-label="Scores of every photograph"') :].split("</table>")[0]
+    for name, *shown in cells_of(photographs)[1:]:
+        assert shown == [text(float(each[name][key])) for key in keys]
+    slider = json.loads(re.search(r'application/json">(.*?)</script>', page, re.S)[1])
+    level = slider["marks"]["chosen"]["level"]
+    for key, values in slider["whole"].items():
+        assert text(values[level]) == text(pooled[key])
+    assert len(slider["cases"]) == 4
+    for case in slider["cases"]:
+        name = case["name"].split(" ")[0]
+        for key, values in case["scores"].items():
+            assert text(values[level]) == text(float(each[name][key]))
+
+
+def test_the_slider_rounds_once(run, page):
+    """At every threshold, as a table would print it: rounded to four digits first, some differ."""
+    counted = report.read_run(run).measured["test"].pooled
+    slider = json.loads(re.search(r'application/json">(.*?)</script>', page, re.S)[1])
+    for level, threshold in enumerate(slider["levels"]):
+        for key, value in metrics.scores(metrics.confusion_at(counted, threshold)).items():
+            if key in slider["whole"]:
+                assert report.as_text(slider["whole"][key][level]) == report.as_text(value)
+
+
+@pytest.mark.parametrize(
+    ("dice", "precision", "recall", "auc", "words"),
+    [
+        (0.2, 0.2, 0.2, 0.6, "marking every pixel would have scored as well"),
+        (math.nan, math.nan, 0.0, math.nan, "marking every pixel would have scored as well"),
+        (0.3, 0.3, 0.3, 0.57, "hardly tells vessels"),
+        (0.6, 0.9, 0.45, 0.95, "many were missed"),
+        (0.6, 0.45, 0.9, 0.95, "marked that is none"),
+        (0.8, 0.8, 0.8, 0.98, "Most of the vessels were found"),
+    ],
+)
+def test_the_verdict_follows_from_the_scores(dice, precision, recall, auc, words):
+    pooled = {"dice": dice, "precision": precision, "recall": recall, "auc": auc}
+    assert words in report.verdict(pooled, 0.23)
+
+
+def test_an_area_near_one_half_does_not_read_as_calmly_as_one_near_one():
+    words = [report.auc_in_words(auc) for auc in (0.57, 0.7, 0.85, 0.95, 0.98, math.nan)]
+    assert len(set(words)) == 6 and words[0].startswith("close to guessing")
+
+
+def test_the_baseline_is_the_score_of_marking_every_pixel(run, page):
+    samples = [data.load_sample(pair) for pair in report.read_run(run).splits.test]
+    vessels = np.concatenate([sample.vessels[sample.fov] for sample in samples])
+    expected = f1_score(vessels, np.ones_like(vessels))
+    assert f"marking every pixel would score\n{expected:.3f}" in page
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({}, "the epoch kept, the threshold"),
+        ({"schedule": "cosine", "patience": 0}, "the epoch kept, the threshold"),
+        (
+            {"schedule": "plateau", "patience": 9},
+            "the learning rate, when training stops, the epoch kept, the threshold",
+        ),
+    ],
+)
+def test_validation_decides_what_it_does_decide(tmp_path, parameters, words):
+    run = write_fake_run(tmp_path, size=48)
+    runs.record(run, "03_train", {"seed": 5, **parameters}, {}, ["history.csv"])
+    assert f"<td>{words}</td>" in report.write_report(run).read_text(encoding="utf-8")
+
+
+def test_links_lead_to_places_on_the_page(page):
+    wanted = set(re.findall(r'href="#([^"]+)"', without_viewer(page)))
+    assert len(wanted) == 7
+    assert wanted <= set(re.findall(r' id="([^"]+)"', page))
 
 
 def test_the_second_observer_is_scored_like_the_network(run, page):
@@ -180,7 +293,7 @@ def test_a_threshold_chosen_by_eye_is_told_and_changes_no_score(run):
     (run / "threshold_by_eye.json").unlink()
     assert "by eye" not in before
     assert "by eye, 0.310: “thin vessels &lt;matter&gt;”" in after
-    assert f"{THRESHOLD:.4f}" in after
+    assert f"{THRESHOLD:.3f}" in after
 
 
 def test_scores_of_another_version_are_told(tmp_path):

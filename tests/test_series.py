@@ -137,8 +137,29 @@ def test_a_failed_run_is_kept_and_resumes_where_it_failed(toy, capfd):
     assert [count(toy, name, "r1") for name in NOTEBOOKS] == [1, 1, 2, 1, 1]
     assert not failed.exists()
     said = capfd.readouterr().out
-    assert "01_data: up to date" in said
+    assert "01_data: up to date" in said and "03_train · a title  [3 of 5]" in said
     assert "toy, test split, 4 photographs, inside the FOV" in said and "Where to look:" in said
+
+
+def test_the_time_left_is_told_where_it_can_be_known():
+    usual = {"a": 10, "b": 80, "c": 90}
+    assert series.time_left(("a", "b", "c"), usual, {}) == " · about 3 min left"
+    # The first took three times as long as it should: so will the others.
+    assert series.time_left(("b", "c"), usual, {"a": 30}) == " · about 8 min left"
+    assert series.time_left(("c",), usual | {"c": 8}, {"b": 80}) == " · less than a minute left"
+    assert series.time_left(("b", "c"), {"a": 10, "b": 80}, {"a": 30}) == ""
+
+
+def test_the_time_is_known_of_the_embedded_photographs_and_of_a_second_run(tmp_path):
+    chosen = {"data_dir": "data/tiny", "outputs_dir": "o", "run": "tiny", "weights": ""}
+    assert series.expected_seconds(tmp_path, chosen).keys() == set(NOTEBOOKS)
+    for other in ({"epochs": 30}, {"data_dir": "data/mine"}):
+        assert series.expected_seconds(tmp_path, chosen | other) == {}
+    record = {"parameters": {"epochs": 30}, "results": {}, "files": {}}
+    record |= {"provenance": {"seconds": 900}}
+    (tmp_path / "03_train.json").write_text(json.dumps(record))
+    assert series.expected_seconds(tmp_path, chosen | {"epochs": 30}) == {"03_train": 900}
+    assert series.expected_seconds(tmp_path, chosen | {"epochs": 40}) == {}
 
 
 def test_nothing_runs_twice_unless_something_changed(toy, capfd):
@@ -212,7 +233,10 @@ def test_closing_words_can_be_said_of_one_test_photograph(tmp_path):
     split = SplitScores(scores, scores, dict.fromkeys(scores, math.nan), 1)
     protocol = {"data": "toy", "threshold": "by hand", "counted": "inside", "took_part": "Seen."}
     Results(protocol, Threshold(0.5, "validation", "dice"), {"test": split}, {}).write(tmp_path)
-    assert "0.800 ± –" in series.closing_words(tmp_path)
+    said = series.closing_words(tmp_path)
+    assert (
+        "1 photograph, inside:\n  Dice 0.800\n" in said and "±" not in said and "pooled" not in said
+    )
     assert "\n  Seen.\n" in series.closing_words(tmp_path)
 
 
@@ -549,7 +573,7 @@ def test_scores_that_cannot_be_had_do_not_end_the_series(tmp_path, missing):
     split = SplitScores(scores, scores, scores, 1)
     protocol = {"data": "toy", "threshold": "by hand", "counted": "inside"}
     Results(protocol, Threshold(0.5, "validation", "dice"), {"test": split}, {}).write(tmp_path)
-    assert "ROC-AUC –, average precision – pooled" in series.closing_words(tmp_path)
+    assert "ROC-AUC –, average precision –\n" in series.closing_words(tmp_path)
 
 
 def test_what_is_kept_of_a_run_names_no_home(toy, monkeypatch):

@@ -142,6 +142,59 @@ def test_make_clean_leaves_data_and_what_is_committed(house):
     assert (house / "data" / "fives" / "test" / "images" / "1.png").exists()
 
 
+BADGE = "https://colab.research.google.com/github/OWNER/retina/blob/main/notebooks/01_data.ipynb"
+
+
+@pytest.mark.parametrize(
+    "repo",
+    [
+        "you/fork",
+        "https://github.com/you/fork",
+        "github.com/you/fork/",
+        "git@github.com:you/fork.git",
+    ],
+)
+def test_badges_point_at_a_repository_however_it_is_written(house, repo):
+    book = house / "notebooks" / "01_data.ipynb"
+    book.write_text(f"{BADGE} git clone https://github.com/OWNER/retina")
+    make(house, "badges", f"REPO={repo}")
+    wanted = f"{BADGE} git clone https://github.com/OWNER/retina".replace(
+        "OWNER/retina", "you/fork"
+    )
+    assert book.read_text() == wanted
+
+
+@pytest.mark.parametrize(
+    "repo", ["you", "https://gitlab.com/you/fork", "https://github.com/you/fork/tree/main", "a/b#c"]
+)
+def test_badges_of_no_repository_are_refused_in_a_sentence(house, repo):
+    book = house / "notebooks" / "01_data.ipynb"
+    book.write_text(BADGE)
+    command = ["make", "badges", f"REPO={repo}"]
+    done = subprocess.run(command, cwd=house, capture_output=True, text=True)
+    assert done.returncode == 2 and f"REPO={repo}: expected owner/name" in done.stderr
+    assert book.read_text() == BADGE
+
+
+@pytest.mark.parametrize(
+    ("user", "arguments", "status"),
+    [("0", "", 2), ("0", "--allow-root", 0), ("1000", "--port 9", 0)],
+)
+def test_lab_takes_arguments_and_tells_root_what_to_do(house, user, arguments, status):
+    for name, says in {"jupyter": 'echo "lab: $*"', "id": f"echo {user}"}.items():
+        (house / ".venv" / "bin" / name).write_text(f"#!/bin/sh\n{says}\n")
+        (house / ".venv" / "bin" / name).chmod(0o755)
+    path = f"{house / '.venv' / 'bin'}:{os.environ['PATH']}"
+    command = ["make", "-s", "lab", f"ARGS={arguments}"]
+    done = subprocess.run(
+        command, cwd=house, env=os.environ | {"PATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == status
+    told = "make lab ARGS=" in done.stderr
+    ran = f"lab: lab notebooks/01_data.ipynb {arguments}".strip() in done.stdout
+    assert (told, ran) == (status == 2, status == 0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "command"),
     [

@@ -42,7 +42,7 @@ def test_moving_the_slider_changes_the_picture_and_the_numbers(cases):
     assert explorer.numbers.value != before[1]
 
 
-@pytest.mark.parametrize("threshold", [0.0, 0.315, 0.5, 1.0])
+@pytest.mark.parametrize("threshold", [0.0, 0.31, 0.5, 1.0])
 def test_numbers_are_those_of_counting_every_pixel(cases, threshold):
     explorer = ThresholdExplorer(cases, 0.5)
     explorer.slider.value = threshold
@@ -89,18 +89,45 @@ def test_zoom_shows_native_pixels_and_pans_from_edge_to_edge(cases):
 def test_marks_jump_to_their_exact_threshold(cases):
     explorer = ThresholdExplorer(cases, 0.4317, best=0.61)
     assert [button.description for button in explorer.jumps] == [
-        "usual 0.5",
-        "chosen 0.432",
-        "best 0.61",
+        "0.500 one half",
+        "0.432 usual threshold",
+        "0.610 best possible",
     ]
     explorer.jumps[2].click()
     assert explorer.threshold == 0.61
     explorer.jumps[1].click()
-    # The slider stands on a step: a browser would round 0.4317 and send 0.43 back.
-    assert (explorer.slider.value, explorer.threshold) == (0.43, 0.4317)
+    assert explorer.threshold == explorer.slider.value == 0.4317
+    assert explorer.number.value == 0.4317
 
 
-def test_opacity_fades_the_tint(cases):
+def test_buttons_and_a_number_move_the_threshold_too(cases):
+    explorer = ThresholdExplorer(cases, 0.4317)
+    steps = []
+    for button in (explorer.more, explorer.less, explorer.less):
+        button.click()
+        steps.append(explorer.threshold)
+    assert steps[2] < steps[1] == 0.4317 < steps[0]
+    explorer.number.value = 0.7
+    assert explorer.threshold == 0.7
+    explorer.number.value = 0.123456  # between two steps
+    assert explorer.threshold == pytest.approx(0.1235, abs=0.005)
+    assert explorer.number.value == round(explorer.threshold, 4)
+    for end, button in ((1, explorer.more), (0, explorer.less)):
+        explorer.slider.value = end
+        button.click()
+        assert explorer.threshold == end
+
+
+def test_a_network_that_is_never_sure_has_its_action_all_along_the_track(cases):
+    close = [c._replace(probability=0.49 + c.probability / 50) for c in cases]
+    explorer = ThresholdExplorer(close, 0.5)
+    inside = [value for value in explorer.offered if 0.49 <= value <= 0.51]
+    assert len(inside) > 40  # of 200; in even steps there were five
+    assert all(len(explorer._shown(value)) <= 6 for value in inside)
+    assert len({explorer._shown(value) for value in inside}) == len(inside)
+
+
+def test_opacity_fades_the_colour(cases):
     explorer = ThresholdExplorer(cases, 0.5)
     explorer.view.value = "photograph"
     photograph = shown(explorer)
@@ -157,6 +184,8 @@ def test_without_a_kernel_there_is_a_picture_and_a_sentence(cases):
 
 def test_controls_say_what_they_do(cases):
     explorer = ThresholdExplorer(cases, 0.5)
+    buttons = [explorer.less, explorer.more, explorer.number]
+    assert all(control.tooltip for control in buttons)
     controls = [explorer.photograph, explorer.slider, explorer.zoom, explorer.across, explorer.down]
     assert all(control.tooltip for control in [*controls, explorer.opacity, *explorer.jumps])
 

@@ -84,8 +84,8 @@ def test_dice_in_the_table_is_that_of_scikit_learn(case):
     level = data["marks"]["chosen"]["level"]
     predicted = case.probability[case.fov] >= CHOSEN
     expected = f1_score(case.vessels[case.fov], predicted)
-    assert data["cases"][0]["scores"]["dice"][level] == pytest.approx(expected, abs=5e-5)
-    assert data["whole"]["dice"][level] == pytest.approx(expected, abs=5e-5)
+    assert data["cases"][0]["scores"]["dice"][level] == round(expected, 3)
+    assert data["whole"]["dice"][level] == round(expected, 3)
 
 
 def test_a_reduced_photograph_keeps_its_native_scores(case):

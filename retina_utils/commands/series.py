@@ -10,6 +10,8 @@ import os
 import socket
 import sys
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import papermill
@@ -29,14 +31,23 @@ from retina_utils.commands.parameters import (
 )
 from retina_utils.commands.recipe import check_recipe
 from retina_utils.data import files_read
-from retina_utils.datasets.catalogue import SOURCES
+from retina_utils.datasets.catalogue import SOURCES, photographs
 from retina_utils.evaluate import Results
 from retina_utils.machine.files import fingerprint, read_json, sha256, write_json
-from retina_utils.machine.runs import LENT, NOTEBOOKS, close_run, open_run, require
+from retina_utils.machine.runs import (
+    LENT,
+    NOTEBOOKS,
+    close_run,
+    open_run,
+    read_manifest,
+    require,
+)
 from retina_utils.show.tables import as_text, mean_sd
 
 WITHOUT_TRAINING = ("01_data", "04_evaluate", "05_visualize")
-PATHS = ("data_dir", "outputs_dir", "weights")
+# Seconds on the embedded photographs, for a first guess; how fast this machine is, it shows itself.
+USUAL = dict(zip(NOTEBOOKS, (8, 14, 50, 9, 8), strict=True))
+PATHS = {"data_dir", "outputs_dir", "weights"}
 
 
 # What all notebooks import; the line leaves no name behind.
@@ -123,13 +134,44 @@ def _run_all(folder: Path, run: Path, chosen: dict, names: tuple[str, ...], fres
         left_out = " and ".join(name for name in NOTEBOOKS if name not in names)
         print(f"{left_out} are left out: the weights are given ({chosen['weights']}).")
     ran, before = [], None
-    for name in names:
-        ran.append(run_notebook(folder / f"{name}.ipynb", run, chosen, before, fresh))
+    expected, spent = expected_seconds(run, chosen), {}
+    for number, name in enumerate(names, start=1):
+        place = f"{number} of {len(names)}{time_left(names[number - 1 :], expected, spent)}"
+        began = time.monotonic()
+        ran.append(run_notebook(folder / f"{name}.ipynb", run, chosen, before, fresh, place))
+        if ran[-1]:
+            spent[name] = time.monotonic() - began
         before = run / "notebooks" / f"{name}.done"
     if not any(ran):
         count = "five" if len(names) == 5 else "three"
         print(f"All {count} are up to date. To run them again all the same: FRESH=1.")
     return closing_words(run)
+
+
+def expected_seconds(run: Path, chosen: dict) -> dict[str, float]:
+    """How long each notebook should take: as last time in this folder, or as it usually does.
+
+    Nobody knows it of a first run on other photographs, nor after a change of what is trained.
+    """
+    is_usual = chosen.keys() <= {*PATHS, "run", "seed"} and Path(chosen["data_dir"]).name == "tiny"
+    found = dict(USUAL) if is_usual else {}
+    for name in NOTEBOOKS:
+        with suppress(RetinaError, KeyError, TypeError):
+            made = read_manifest(run / f"{name}.json")
+            then = {key: made["parameters"][key] for key in made["parameters"].keys() - PATHS}
+            if all(chosen.get(key, value) == value for key, value in then.items()):
+                found[name] = float(made["provenance"]["seconds"])
+    return found
+
+
+def time_left(left: tuple[str, ...], expected: dict, spent: dict) -> str:
+    """ " · about 2 min left", at the pace so far; nothing where it cannot be known."""
+    if not expected.keys() >= {*left, *spent}:
+        return ""
+    usual = sum(expected[name] for name in spent)
+    pace = sum(spent.values()) / usual if usual else 1
+    minutes = round(pace * sum(expected[name] for name in left) / 60)
+    return f" · about {minutes} min left" if minutes else " · less than a minute left"
 
 
 # --- Parameters -----------------------------------------------------------------------------------
@@ -183,10 +225,13 @@ def check_data_folder(folder: Path) -> None:
 # --- Running --------------------------------------------------------------------------------------
 
 
-def run_notebook(source: Path, run: Path, chosen: dict, before: Path | None, fresh: bool) -> bool:
+def run_notebook(
+    source: Path, run: Path, chosen: dict, before: Path | None, fresh: bool, place: str = ""
+) -> bool:
     """Run a notebook unless it is up to date; True if it ran.
 
-    ``before`` holds the fingerprint of the notebook that ran before it, None for the first.
+    ``before`` holds the fingerprint of the notebook that ran before it, None for the first;
+    ``place`` says which of how many it is.
     """
     name, declared = source.stem, declared_parameters(source)
     finished = run / "notebooks" / f"{name}.ipynb"
@@ -201,7 +246,7 @@ def run_notebook(source: Path, run: Path, chosen: dict, before: Path | None, fre
         finished.with_name(f"{later}.done").unlink(missing_ok=True)
     finished.parent.mkdir(exist_ok=True)
     title = "".join(read_json(source)["cells"][0]["source"]).splitlines()[0].lstrip("# ")
-    print(f"\n{name}: {title}", flush=True)
+    print(f"\n{name}: {title}{f'  [{place}]' if place else ''}", flush=True)
     # In the notebook paths are meant from its own folder: so told, they seldom name a user.
     told = {k: _seen_from(source.parent, v) if k in PATHS else v for k, v in parameters.items()}
     kernel = OwnKernel.take(source.parent)
@@ -286,7 +331,7 @@ def closing_words(run: Path) -> str:
     """Scores of the run, with what they mean, and where to look."""
     results = Results.read(run)
     test, protocol = results.splits["test"], results.protocol
-    spread = mean_sd(test.mean["dice"], test.sd["dice"])
+    spread = f"{mean_sd(test.mean['dice'], test.sd['dice'])} per photograph (mean ± SD)"
     places = {
         "report.html": "the whole run on one page: open it in a browser",
         "notebooks/": "the notebooks as they ran",
@@ -295,10 +340,10 @@ def closing_words(run: Path) -> str:
     }
     lines = [
         "",
-        f"{protocol['data']}, test split, {test.n} photographs, {protocol['counted']}:",
-        f"  Dice {spread} per image (mean ± SD), {as_text(test.pooled['dice'])} pooled",
-        f"  IoU {as_text(test.pooled['iou'])}, ROC-AUC {as_text(test.pooled['auc'], 4)}, "
-        f"average precision {as_text(test.pooled['ap'])} pooled",
+        f"{protocol['data']}, test split, {photographs(test.n)}, {protocol['counted']}:",
+        f"  Dice {as_text(test.pooled['dice'])}" + (f" pooled, {spread}" if test.n > 1 else ""),
+        f"  IoU {as_text(test.pooled['iou'])}, ROC-AUC {as_text(test.pooled['auc'])}, "
+        f"average precision {as_text(test.pooled['ap'])}" + (" pooled" if test.n > 1 else ""),
         f"  threshold {results.threshold.value:.3f} ({protocol['threshold']})",
         *([f"  {protocol['took_part']}"] if protocol.get("took_part") else []),
         "",

@@ -59,6 +59,6 @@ def trained_on(network: Network) -> str:
     return "; and ".join(words) or network.facts.get("data", "")
 
 
-def photographs(count: int) -> str:
-    """ "1 photograph", "3 photographs"."""
-    return "1 photograph" if count == 1 else f"{count} photographs"
+def photographs(count: int, kind: str = "") -> str:
+    """ "1 photograph", "3 photographs", and of a ``kind`` "3 test photographs"."""
+    return f"{count} {kind} photograph".replace("  ", " ") + ("" if count == 1 else "s")

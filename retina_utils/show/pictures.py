@@ -25,7 +25,6 @@ MISTAKE_COLOURS = dict(
 OUTLINE = "#00E5FF"  # a cyan that no retina has
 EMPTY = 31  # grey level of "inside the field of view, and nothing there"
 PROBABILITY_MAP = "magma"
-THRESHOLD_STEP = 0.005  # between two positions of a threshold slider
 
 
 def coverage(decision: np.ndarray, size: tuple[int, int]) -> np.ndarray:

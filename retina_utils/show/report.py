@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 
 from retina_utils import RetinaError, metrics
 from retina_utils.data import Splits, read_splits
+from retina_utils.datasets.catalogue import photographs
 from retina_utils.evaluate import Case, Measured, Results, load_case, measure
 from retina_utils.machine import runs
 from retina_utils.machine.files import read_csv, read_json, sha256, write_text
@@ -140,6 +141,7 @@ def _written(run: Run) -> str:
         intervals=intervals,
         humans=humans,
         best_epoch=max(run.history, key=lambda r: float(r["validation_dice"]), default=None),
+        everything=metrics.scores(metrics.confusion_at(run.measured[split].pooled, 0))["dice"],
         by_eye=read_json(by_eye) if by_eye.exists() else None,
         charts=_charts(run, split),
         rows=list(_rows(run, split)),
@@ -177,9 +179,9 @@ def _rows(run: Run, split: str) -> Iterator[Row]:
         errors = pictures.error_map(decision, case.vessels, case.fov)
         panels = {
             "photograph": data_uri(pictures.shrink(case.image, size), "JPEG"),
-            "error map": data_uri(small, "PNG"),
+            "errors": data_uri(small, "PNG"),
             "detail with most errors": data_uri(case.image[detail], "JPEG"),
-            "the same, as errors": data_uri(errors[detail], "PNG"),
+            "errors of the detail": data_uri(errors[detail], "PNG"),
         }
         yield Row(label, pair.name, scores, panels)
 
@@ -199,7 +201,7 @@ def _viewer(run: Run, split: str, room: int) -> str:
     marks = {"chosen": threshold.value}
     if split == "test":
         marks["best"] = threshold.best_test
-    whole = f"{split}, {len(measured.pairs)} pooled"
+    whole = f"{photographs(len(measured.pairs), split)}, pooled"
     return viewer_html(cases(), marks, measured.pooled, whole, max_bytes=room)
 
 
@@ -219,6 +221,32 @@ def svg(fig: Figure, label: str) -> Markup:
     return Markup(svg.replace("<svg ", f'<svg aria-label="{escape(label)}" ', 1))
 
 
+def verdict(pooled: dict[str, float], everything: float) -> str:
+    """The scores in a sentence; ``everything`` is the Dice of marking every pixel."""
+    least = min(pooled["precision"], pooled["recall"])
+    if not pooled["dice"] > everything:
+        return "The vessels were not found: marking every pixel would have scored as well."
+    if not pooled["auc"] >= 0.75:
+        return "The network hardly tells vessels from background."
+    if not least >= 0.6:
+        missed = pooled["recall"] == least
+        return (
+            "The vessels were found in part: many were missed."
+            if missed
+            else "The vessels were found, and much beside them was marked that is none."
+        )
+    return "Most of the vessels were found, and most of what was marked is vessel."
+
+
+def auc_in_words(auc: float) -> str:
+    """How far an area under the ROC curve is from guessing."""
+    words = {0.6: "close to guessing", 0.75: "weak", 0.9: "moderate", 0.97: "good"}
+    if math.isnan(auc):
+        return "not defined here"
+    word = next((words[limit] for limit in words if auc < limit), "very good")
+    return f"{word}; guessing gives 0.5"
+
+
 def date(iso: str) -> str:
     """A day and time as it is printed: "22 November 2026, 12:31 UTC"."""
     when = datetime.fromisoformat(iso)
@@ -228,6 +256,8 @@ def date(iso: str) -> str:
 # What the template may call by name.
 WORDS = {
     "svg": svg,
+    "verdict": verdict,
+    "auc_in_words": auc_in_words,
     "date": date,
     "sha256": sha256,
     "table": Table,

@@ -14,24 +14,28 @@ from html import escape
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
 import numpy as np
+from IPython.display import Javascript
 from matplotlib.colors import to_hex
 from PIL import Image
 
 from retina_utils import metrics
+from retina_utils.datasets.catalogue import photographs
 from retina_utils.evaluate import Case
 from retina_utils.show import figures, pictures
 from retina_utils.show.pages import TEMPLATES
 from retina_utils.show.tables import OF_A_DECISION, Table
+from retina_utils.show.viewer import MARKS, threshold_levels
 
 HTML = TEMPLATES.get_template("slider.html.j2", globals={"grey": pictures.GREY}).module
 
+NAMES = TEMPLATES.globals["text_of"]("slider.js")  # for screen readers
 WRAP = {"flex_flow": "row wrap"}
 PICTURE = "560px"  # the widest it is shown: with the slider it must fit on a screen
 # Each view with the colours to explain; the probability has a scale instead.
 DECIDED = "decided to be vessel"
 VIEWS = {
     "overlay": {DECIDED: pictures.SKY},
-    "error map": pictures.ERROR_COLOURS,
+    "errors": pictures.ERROR_COLOURS,
     "vessels": {DECIDED: pictures.ERROR_COLOURS["hit"]},
     "probability": {},
     "photograph": {},
@@ -46,7 +50,7 @@ class ThresholdExplorer(widgets.VBox):
     (threshold, reason) when the reader decides by eye; without it there is nothing to decide.
 
     Everything works without a browser: ``explorer.slider.value = 0.7`` redraws ``picture`` and
-    rewrites ``numbers``.
+    rewrites ``numbers``. The track has the thresholds of the viewer in the report.
     """
 
     def __init__(
@@ -61,12 +65,15 @@ class ThresholdExplorer(widgets.VBox):
             raise ValueError(f"cases: no {split} photograph to show; expected at least one")
         self.cases = list(cases)
         self.chosen, self.split, self.on_choose = chosen, split, on_choose
-        self.marks = {"usual": 0.5, "chosen": chosen} | ({} if best is None else {"best": best})
+        self.marks = {"half": 0.5, "chosen": chosen} | ({} if best is None else {"best": best})
         self.histograms = [
             None if case.vessels is None else metrics.histogram(*case[2:]) for case in self.cases
         ]
         counted = [histogram for histogram in self.histograms if histogram]
         self.pooled, self.n_counted = metrics.pool(counted) if counted else None, len(counted)
+        counts = sum(self.pooled) if self.pooled else None
+        marked = {name: value for name, value in self.marks.items() if name != "half"}
+        self.offered = threshold_levels(marked, counts).tolist()
         super().__init__(self._build_controls())
         self.add_class("threshold-explorer")
         self._load_case()
@@ -75,6 +82,8 @@ class ThresholdExplorer(widgets.VBox):
             control.observe(self._load_window, "value")
         for control in (self.slider, self.view, self.opacity):
             control.observe(self._draw, "value")
+        self.slider.observe(self._tell_number, "value")
+        self.number.observe(self._take_number, "value")
 
     def _build_controls(self) -> list[widgets.Widget]:
         """All controls, in the order in which the tab key visits them.
@@ -90,29 +99,40 @@ class ThresholdExplorer(widgets.VBox):
         self.view.style.button_width = "auto"
         self.picture = widgets.Image(format="jpeg", layout={"width": "100%", "margin": "0"})
         self.key = widgets.HTML(layout={"height": "28px"})
-        hint, step = "pixels at least this probable are vessels", pictures.THRESHOLD_STEP
-        self.slider = _slider(_on_step(self.chosen), "threshold", hint, step, "auto")
+        hint = "pixels at least this probable are vessels"
+        steps = [(self._shown(value), value) for value in self.offered]
+        options = {"options": steps, "value": self.chosen, "readout": False}
+        self.slider = _control(widgets.SelectionSlider, "threshold", hint, "auto", **options)
         self.slider.add_class("threshold-slider")
+        limits = {"min": 0, "max": 1, "step": 0.001, "value": round(self.chosen, 4)}
+        self.number = _control(widgets.BoundedFloatText, "threshold", hint, "180px", **limits)
+        self.less = _button("−", "one step lower", partial(self._step, -1))
+        self.more = _button("+", "one step higher", partial(self._step, 1))
         self.jumps = []
         for name, value in self.marks.items():
-            jump = partial(setattr, self.slider, "value", _on_step(value))
-            words, hint = f"{name} {value:.3g}", f"go to the {name} threshold"
+            jump = partial(setattr, self.slider, "value", value)
+            words, hint = f"{self._shown(value)} {MARKS[name]}", "go to this threshold"
             self.jumps.append(_button(words, hint, jump))
         hint, zooms = "enlarge a part of the photograph", [(f"{n}×", n) for n in (1, 2, 4, 8)]
         self.zoom = _control(widgets.Dropdown, "zoom", hint, "150px", options=zooms)
         self.across = _slider(0.5, "left–right", "move the part across")
         self.down = _slider(0.5, "up–down", "move the part up or down")
-        self.opacity = _slider(0.8, "tint", "strength of the tint in the overlay")
+        self.opacity = _slider(0.8, "opacity", "of the vessels over the photograph")
         self.numbers, self.status = widgets.HTML(), widgets.HTML()
-        ticks = widgets.HTML(HTML.ticks(self.marks), layout={"margin": "-6px 0 6px"})
+        last = len(self.offered) - 1
+        at = {MARKS[name]: self.offered.index(v) / last for name, v in self.marks.items()}
+        ticks = widgets.HTML(HTML.ticks(at), layout={"margin": "-6px 0 6px"})
+        named = widgets.Output(layout={"display": "none"})
+        named.append_display_data(Javascript(NAMES))
         left = [self.picture, self.key, self.slider, ticks]
-        right = [self.numbers, widgets.HBox(self.jumps, layout=WRAP)]
+        right = [self.numbers, widgets.HBox([self.number, self.less, self.more])]
+        right += [widgets.HBox(self.jumps, layout=WRAP)]
         right += [self.zoom, self.across, self.down, self.opacity]
         left = widgets.VBox(left, layout={"flex": "3 1 400px", "max_width": PICTURE})
         right = widgets.VBox(right, layout={"flex": "1 1 320px", "max_width": "360px"})
         top = widgets.HBox([self.photograph, self.view], layout=WRAP)
         middle = widgets.HBox([left, right], layout=WRAP | {"grid_gap": "0 16px"})
-        return [top, middle, *self._build_choice()]
+        return [top, middle, *self._build_choice(), named]
 
     def _build_choice(self) -> list[widgets.Widget]:
         """The reason, the button and what came of it; nothing without ``on_choose``."""
@@ -155,10 +175,26 @@ class ThresholdExplorer(widgets.VBox):
 
     @property
     def threshold(self) -> float:
-        """Where the slider stands; at the step nearest to a mark, exactly the mark's threshold."""
-        value = self.slider.value
-        mark = min(self.marks.values(), key=lambda mark: abs(mark - value))
-        return mark if _on_step(mark) == _on_step(value) else value
+        """Where the slider stands."""
+        return self.slider.value
+
+    def _shown(self, value: float) -> str:
+        """A threshold in three digits, or in four where neighbours would look alike."""
+        return f"{value:.{3 if value in self.marks.values() or round(value, 3) == value else 4}f}"
+
+    def _step(self, by: int) -> None:
+        """Go to a neighbour on the track."""
+        self.slider.index = min(max(self.slider.index + by, 0), len(self.offered) - 1)
+
+    def _tell_number(self, _change=None) -> None:
+        self.number.value = round(self.threshold, 4)
+
+    def _take_number(self, _change=None) -> None:
+        """Go where the number says, or to the nearest threshold on the track."""
+        typed = self.number.value
+        if typed != round(self.threshold, 4):  # else the slider itself has told it
+            self.slider.value = min(self.offered, key=lambda value: abs(value - typed))
+            self._tell_number()
 
     def _view(self) -> np.ndarray:
         """The visible part in the chosen view: (h, w, 3) uint8 at screen size."""
@@ -173,14 +209,14 @@ class ThresholdExplorer(widgets.VBox):
         if view == "overlay":
             look = {"opacity": self.opacity.value, "size": self.size}
             return pictures.overlay(self.small_photograph, predicted & self.fov, **look)
-        # Without an annotation, "vessels" and "error map" are the same: all that was found.
+        # Without an annotation, "vessels" and "errors" are the same: all that was found.
         truth = predicted if view == "vessels" or vessels is None else vessels[self.window]
         return pictures.error_map(predicted, truth, self.fov, self.size)
 
     def _key(self) -> str:
         """What the colours of the view mean, and a word where errors cannot be drawn."""
         if self.case.vessels is None:
-            return "This photograph has no annotation: no scores, and an error map without errors."
+            return "This photograph has no annotation: no scores, and no errors to show."
         if self.view.value == "probability":
             shades = plt.get_cmap(pictures.PROBABILITY_MAP)(np.linspace(0, 1, 9))
             return HTML.scale(map(to_hex, shades))
@@ -190,7 +226,7 @@ class ThresholdExplorer(widgets.VBox):
         """The scores of this photograph and of the whole split, as an HTML table."""
         histograms = {
             "this photograph": self.histograms[self.photograph.value],
-            f"{self.n_counted} {self.split} photographs, pooled": self.pooled,
+            f"{photographs(self.n_counted, self.split)}, pooled": self.pooled,
         }
         rows = [{"": words} for words in OF_A_DECISION.values()]
         for name, histogram in histograms.items():
@@ -198,7 +234,7 @@ class ThresholdExplorer(widgets.VBox):
                 scores = metrics.scores(metrics.confusion_at(histogram, self.threshold))
                 for row, key in zip(rows, OF_A_DECISION, strict=True):
                     row[name] = scores[key]
-        caption = f"threshold {self.threshold:.3f}, inside the field of view"
+        caption = f"threshold {self._shown(self.threshold)}, inside the field of view"
         table = Table(rows if self.pooled else [], caption=caption)._repr_html_()
         return f'<div style="line-height:1.5">{table}</div>'
 
@@ -210,7 +246,7 @@ class ThresholdExplorer(widgets.VBox):
         try:
             self.on_choose(threshold, reason)
             words = f"chosen by eye on {self.split} photographs: {reason}"
-            self._say(f"<b>Threshold {threshold:.3f}</b>, {escape(words)}")
+            self._say(f"<b>Threshold {self._shown(threshold)}</b>, {escape(words)}")
         except (OSError, ValueError) as error:  # a widget's errors would be seen by nobody
             self._say(f"<b>Not kept:</b> {escape(str(error))}")
 
@@ -224,15 +260,9 @@ class ThresholdExplorer(widgets.VBox):
             fig = figures.plot_three_thresholds(self.case, figures.low_and_high(self.chosen))
         still = base64.b64encode(figures.encode(fig)).decode()
         plt.close(fig)
-        words = f"ThresholdExplorer: {len(self.cases)} {self.split} photographs; needs a kernel"
+        shown = photographs(len(self.cases), self.split)
+        words = f"ThresholdExplorer: {shown}; needs a kernel"
         return super()._repr_mimebundle_(**options) | {"image/jpeg": still, "text/plain": words}
-
-
-def _on_step(value: float) -> float:
-    """The step of the slider nearest to ``value``."""
-    # A browser would round what is between steps and send it back, perhaps after the next move.
-    step = pictures.THRESHOLD_STEP
-    return round(round(value / step) * step, 6)
 
 
 def _button(words: str, tooltip: str, on_click: Callable[[], None]) -> widgets.Button:
@@ -246,10 +276,10 @@ def _control(kind, words: str, tooltip: str, width: str | None = None, **options
     return kind(description=words, tooltip=tooltip, **options)
 
 
-def _slider(value: float, words: str, tooltip: str, step: float = 0.02, width: str = "240px"):
+def _slider(value: float, words: str, tooltip: str):
     """A slider from 0 to 1 without a number beside it."""
-    options = {"value": value, "max": 1, "step": step, "readout": False}
-    return _control(widgets.FloatSlider, words, tooltip, width, **options)
+    options = {"value": value, "max": 1, "step": 0.02, "readout": False}
+    return _control(widgets.FloatSlider, words, tooltip, "240px", **options)
 
 
 def screen_pixels(longest: int) -> int:

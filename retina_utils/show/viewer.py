@@ -180,10 +180,10 @@ def embed(case: Case, levels: np.ndarray, max_side: int) -> tuple[dict, np.ndarr
 
 
 def _scores_at(histogram: metrics.Histogram, levels: np.ndarray) -> dict[str, list]:
-    """Each score at each level, four decimals; None where it is undefined."""
+    """Each score at each level, as tables print it: three decimals; None where undefined."""
     curves, at = metrics.curves(histogram), [*map(metrics.lowest_level, levels)]
     return {
-        name: [None if np.isnan(x) else round(x, 4) for x in curves[name][at].tolist()]
+        name: [None if np.isnan(x) else round(x, 3) for x in curves[name][at].tolist()]
         for name in OF_A_DECISION
     }
 
