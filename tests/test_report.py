@@ -217,7 +217,7 @@ def test_validation_decides_what_it_does_decide(tmp_path, parameters, words):
 
 
 def test_links_lead_to_places_on_the_page(page):
-    wanted = set(re.findall(r'href="#([^"]+)"', without_viewer(page)))
+    wanted = set(re.findall(r'<a href="#([^"]+)"', without_viewer(page)))
     assert len(wanted) == 7
     assert wanted <= set(re.findall(r' id="([^"]+)"', page))
 

@@ -60,6 +60,8 @@ def open_run(outputs_dir: str | Path, run: str) -> Path:
         raise RetinaError(
             f"run={run!r}: expected letters, digits, dots, dashes and underscores, such as chase_01"
         )
+    global STARTED
+    STARTED = time.monotonic()  # a kernel may have imported this long before its notebook's turn
     folder = Path(outputs_dir).resolve() / run
     try:
         folder.mkdir(parents=True, exist_ok=True)

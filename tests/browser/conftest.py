@@ -32,6 +32,19 @@ def browser():
         browser.close()
 
 
+def barriers(page, where: str = "body") -> list[str]:
+    """What axe-core calls serious or critical: what keeps somebody from using a page."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page, where).response["violations"]
+    return [
+        f"{one['id']}: {node['html'][:120]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"]
+    ]
+
+
 @pytest.fixture
 def open_page(browser):
     """A function that opens a file in a browser without a network and waits until it is ready."""

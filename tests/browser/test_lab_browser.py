@@ -14,6 +14,10 @@ import pytest
 from conftest import ROOT
 from fake_run import THRESHOLD, write_fake_run
 
+from browser.conftest import barriers
+from retina_utils.show import report
+from retina_utils.show.viewer import threshold_levels
+
 PATIENCE = 180  # seconds: a busy machine is no error
 BOOK = "05_visualize.ipynb"
 RUNTIME, PREFERENCES = "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR"
@@ -43,7 +47,7 @@ SHOWN = """() => {
   return {
     ...Object.fromEntries(rows.map((row) => [row[0].innerText, +row.at(-1).innerText])),
     threshold: parseFloat(explorer.querySelector("caption").innerText.split(" ")[1]),
-    handle: +explorer.querySelector(".threshold-slider .slider").noUiSlider.get(true),
+    handle: track[+explorer.querySelector(".threshold-slider .slider").noUiSlider.get(true)],
     picture: explorer.querySelector("img").src,
   };
 }"""
@@ -107,6 +111,9 @@ def page(browser, run):
         command(page, "notebook:run-all-cells")
         page.wait_for_function(RAN)
         page.wait_for_function(READY)
+        pooled = report.read_run(run).measured["validation"].pooled
+        track = threshold_levels({"chosen": THRESHOLD}, sum(pooled))
+        page.evaluate(f"() => {{ window.track = {track.tolist()}; }}")
         yield page
         context.close()
 
@@ -117,7 +124,7 @@ def explorer(page):
     explorer = page.locator(".threshold-explorer")
     explorer.scroll_into_view_if_needed()
     explorer.get_by_role("button", name="overlay", exact=True).click()
-    explorer.get_by_role("button", name="chosen").click()
+    explorer.get_by_role("button", name="usual threshold").click()
     page.wait_for_function(f"() => ({SHOWN})().threshold === {THRESHOLD:.3f}")
     explorer.get_by_text("decided to be vessel").wait_for()
     return explorer
@@ -179,11 +186,33 @@ def test_the_mouse_drags_the_threshold_the_picture_and_the_numbers(page, explore
     for share in (0.6, 0.8):
         page.mouse.move(track["x"] + share * track["width"], y, steps=20)
         states.append(shown(page, states[-1]))
-        assert states[-1]["threshold"] == pytest.approx(share, abs=0.02)
+        expected = page.evaluate(f"() => track[Math.round({share} * (track.length - 1))]")
+        assert states[-1]["threshold"] == pytest.approx(expected, abs=0.02)
         assert_traded(*states[-2:])
     page.mouse.move(track["x"] + 0.2 * track["width"], y, steps=20)
     page.mouse.up()
     assert_traded(shown(page, states[-1]), states[0])
+
+
+def test_buttons_and_a_number_do_what_the_slider_does(page, explorer):
+    states = [shown(page)]
+    for _ in range(8):
+        explorer.get_by_role("button", name="+", exact=True).click()
+    states.append(shown(page, states[-1]))
+    number = explorer.get_by_role("spinbutton", name="threshold")
+    number.fill("0.9")
+    number.press("Enter")
+    states.append(shown(page, states[-1]))
+    assert states[-1]["threshold"] == 0.9
+    for low, high in pairwise(states):
+        assert_traded(low, high)
+
+
+def test_the_explorer_bars_nobody(page, explorer):
+    page.wait_for_function(
+        "() => document.querySelector('.threshold-explorer [aria-label=opacity]')"
+    )
+    assert barriers(page, ".threshold-explorer") == []
 
 
 def test_the_keyboard_switches_views(page, explorer):

@@ -5,6 +5,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from fake_run import THRESHOLD, write_fake_run
 
+from browser.conftest import barriers
 from retina_utils import data, images, metrics
 from retina_utils.evaluate import Case
 from retina_utils.show import report
@@ -218,6 +219,49 @@ def test_paper_gets_the_picture_as_it_is_seen(open_page, run, screenshots):
     assert not page.locator(".rv-threshold").is_visible()
     assert not page.locator(".rv-fallback").is_visible()
     page.locator(".rv").screenshot(path=screenshots / "viewer_printed.png")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_report_bars_nobody(open_page, run, width, scheme):
+    page = open_page(run / "report.html", width, scheme)
+    assert barriers(page) == []
+    page.evaluate("() => document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    assert barriers(page) == []
+
+
+def test_on_a_phone_picture_threshold_and_scores_are_seen_at_once(open_page, run):
+    page = open_page(run / "report.html", 390)
+    boxes = [page.locator(f".rv {part}").bounding_box() for part in ("canvas", "input", "table")]
+    ends = [box["y"] + box["height"] for box in boxes]
+    assert ends == sorted(ends)
+    assert ends[-1] - boxes[0]["y"] < 844  # pixels of such a phone
+
+
+def test_on_a_phone_the_text_of_the_charts_can_be_read_and_what_is_cut_can_be_moved(open_page, run):
+    page = open_page(run / "report.html", 390)
+    heights = page.evaluate("""() => [...document.querySelectorAll(".chart svg text")]
+      .filter((text) => text.textContent.trim())
+      .map((text) => Math.min(text.getBoundingClientRect().height, text.getBoundingClientRect().width
+        + 99))""")
+    assert min(heights) >= 9
+    chart = page.locator(".chart .scroll").first
+    chart.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("() => document.querySelector('.chart .scroll').scrollLeft > 0")
+
+
+def test_on_paper_the_colours_of_the_legend_stay_and_no_checksum_is_cut(open_page, run):
+    page = open_page(run / "report.html", 700)
+    page.emulate_media(media="print")
+    page.evaluate("() => document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    exact = "(e) => getComputedStyle(e).printColorAdjust"
+    assert page.locator(".swatch").first.evaluate(exact) == "exact"
+    cut = "(e) => e.getBoundingClientRect().right > innerWidth + 1"
+    assert not any(cell.evaluate(cut) for cell in page.locator(".checksums td:last-child").all())
+    assert (
+        page.locator(".scroll").first.evaluate("(e) => getComputedStyle(e).overflowX") == "visible"
+    )
 
 
 def test_no_window_is_too_narrow(open_page, run, screenshots):
