@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -92,4 +93,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nStopped.")

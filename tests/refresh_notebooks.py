@@ -46,7 +46,8 @@ def refresh(path: Path) -> None:
     nbformat.write(notebook, path)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run those named, or all, and keep the README's picture."""
     os.environ["RETINA_QUIET"] = "1"
     shutil.rmtree(FOLDER.parent / "outputs" / "tiny", ignore_errors=True)
     for name in sys.argv[1:] or NOTEBOOKS:
@@ -57,3 +58,10 @@ if __name__ == "__main__":
     picture = Image.open(figure).convert("RGB")
     picture.thumbnail((1200, 1200))
     images.write_jpeg(FOLDER / "images" / "overview.jpg", np.asarray(picture))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nStopped. Not all outputs are anew: run it again.")

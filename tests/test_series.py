@@ -4,8 +4,10 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import nbformat
 import numpy as np
@@ -73,6 +75,10 @@ if "NAME" == "03_train" and epochs in (14, 15):  # what threads and libraries wr
     os.write(2, b"a thread complains ")
     time.sleep(0.5)
     os._exit(1) if epochs == 14 else None
+if epochs == 16:
+    import time
+    (folder / "waits").touch()
+    time.sleep(600)
 """
 
 
@@ -548,6 +554,31 @@ def test_a_kernel_that_dies_amid_its_work_leaves_its_last_words(toy, capfd):
 def test_what_a_kernel_mutters_is_not_passed_on(toy, capfd):
     assert run(toy, "--run", "mutters", "-p", "epochs", "15") == 0
     assert "complains" not in capfd.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is another thing there")
+def test_ctrl_c_stops_the_series_in_a_sentence(toy):
+    command = [sys.executable, "-m", "retina_utils.commands", "run-all", "--run", "stopped"]
+    command += ["--notebooks", str(toy / "notebooks"), "-p", "epochs", "16"]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipes) as series:
+        waits = toy / "outputs" / "stopped" / "waits"
+        while not waits.exists():
+            assert series.poll() is None, series.stderr.read()
+            time.sleep(0.2)
+        os.killpg(series.pid, signal.SIGINT)  # a terminal sends it to all of them
+        said = series.communicate(timeout=300)[1]
+    assert (series.returncode, said) == (130, "\nStopped. The same command goes on from here.\n")
+
+
+@pytest.mark.parametrize("command", ["run-all", "report x", "verify x", "predict x --out y"])
+def test_ctrl_c_while_a_command_is_still_starting_leaves_no_traceback(command, monkeypatch, capsys):
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("retina_utils.commands.__main__.import_module", interrupted)
+    assert main(command.split()) == 130
+    assert capsys.readouterr().err == "\nStopped. The same command goes on from here.\n"
 
 
 OFFLINE = ["unshare", "--map-root-user", "--net"]  # not even a loopback

@@ -46,7 +46,7 @@ from retina_utils.show.tables import as_text, mean_sd
 
 WITHOUT_TRAINING = ("01_data", "04_evaluate", "05_visualize")
 # Seconds on the embedded photographs, for a first guess; how fast this machine is, it shows itself.
-USUAL = dict(zip(NOTEBOOKS, (8, 14, 50, 9, 8), strict=True))
+USUAL = dict(zip(NOTEBOOKS, (8, 13, 42, 9, 8), strict=True))
 PATHS = {"data_dir", "outputs_dir", "weights"}
 
 
