@@ -87,8 +87,8 @@ benchmark: $(VENV)/.installed ## the README's table by cross-validation: DATASET
 bench: $(VENV)/.installed ## speed against baselines of the same run, one table: ARGS="scores topology" (minutes)
 	@$(PY) benchmarks/bench.py $(ARGS)
 
-pretrained: $(VENV)/.installed ## train the network in the box anew, on chase_db1 and hrf (hours on a CPU)
-	@$(call as_typed,ARGS) $(PY) -m retina_utils.commands benchmark chase_db1 hrf --folds 2 --ship retina_utils/weights/pretrained.pt $(ARGS)
+pretrained: $(VENV)/.installed ## train the network in the box anew, on chase_db1, hrf and stare (hours on a CPU)
+	@$(call as_typed,ARGS) $(PY) -m retina_utils.commands benchmark chase_db1 hrf stare --leave-one-out --ship retina_utils/weights/pretrained.pt $(ARGS)
 
 diff: $(VENV)/.installed ## readable differences of the notebooks against the last commit: REF=main~1
 	@$(VENV)/bin/nbdiff --ignore-metadata --ignore-id --ignore-details $(or $(REF),HEAD) -- notebooks

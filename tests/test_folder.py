@@ -226,7 +226,6 @@ def test_own_fov_masks_are_used(folder, weights, tmp_path):
         (lambda folder: {"out": folder, "images": folder / "good.png"}, "choose another OUT"),
         (lambda folder: {"images": folder / "missing"}, "no such file or folder"),
         (lambda folder: {"weights": folder / "missing.pt"}, "no such checkpoint"),
-        (lambda folder: {"threshold": "1.5"}, "between 0 and 1"),
     ],
 )
 def test_what_cannot_begin_says_why_and_writes_nothing(
@@ -239,6 +238,13 @@ def test_what_cannot_begin_says_why_and_writes_nothing(
     assert main(["predict", images_given, *options]) == 2
     assert words.lower() in capsys.readouterr().err.lower()
     assert not (tmp_path / "maps").exists() and not (folder / "summary.csv").exists()
+
+
+@pytest.mark.parametrize("typed", ["1.5", "best"])
+def test_a_threshold_that_is_none_is_refused_as_it_is_read(folder, tmp_path, capsys, typed):
+    with pytest.raises(SystemExit):
+        main(["predict", str(folder), "--out", str(tmp_path / "maps"), "--threshold", typed])
+    assert "between 0 and 1, usual or expected" in capsys.readouterr().err
 
 
 def test_one_photograph_alone_leaves_the_lines_of_the_others(folder, weights, tmp_path, asked):

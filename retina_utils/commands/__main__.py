@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -49,7 +50,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("photographs", help="a folder of photographs, with its sub-folders, or one file")
     add("--out", required=True, help="folder for the results")
     add("--weights", default="pretrained", help="a checkpoint; the network in the box by default")
-    add("--threshold", type=threshold_of, help="a number, or expected: each photograph's own")
+    add(
+        "--threshold", type=threshold_of, help="a number, usual, or expected: each photograph's own"
+    )
     flips = "average over mirror images; --no-flips is a quarter of the work, a little worse"
     add("--flips", action=argparse.BooleanOptionalAction, default=True, help=flips)
     add("--fov", metavar="FOLDER", dest="fov_folder", help="FOV masks, named after photographs")
@@ -106,13 +109,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def threshold_of(text: str) -> float | str:
-    """A threshold as typed: a number from 0 to 1, or "expected"."""
-    try:
-        if text == "expected" or 0 <= float(text) <= 1:
-            return text if text == "expected" else float(text)
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"found {text!r}, expected a number from 0 to 1, or expected")
+    """A threshold as typed: a number from 0 to 1, "usual" or "expected"."""
+    if text in ("usual", "expected"):
+        return text
+    with suppress(ValueError):
+        if 0 <= float(text) <= 1:
+            return float(text)
+    words = f"found {text!r}, expected a number between 0 and 1, usual or expected"
+    raise argparse.ArgumentTypeError(words)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

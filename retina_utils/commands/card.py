@@ -12,6 +12,7 @@ from retina_utils.machine.runs import provenance
 from retina_utils.models import count_parameters
 
 OWN = "its training photographs"
+HELD_OUT = ("photographs held out of the folds", "photographs of cameras left out")
 
 
 def title(name: str) -> str:

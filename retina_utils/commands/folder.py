@@ -19,7 +19,7 @@ from retina_utils import RetinaError, images, printable
 from retina_utils.checkpoint import Network, load_network
 from retina_utils.commands.cluster import predict_there
 from retina_utils.commands.dicom_seg import write_segmentation
-from retina_utils.commands.quality import is_drawing, map_flags, photograph_flags
+from retina_utils.commands.quality import MEANINGLESS, is_drawing, map_flags, photograph_flags
 from retina_utils.commands.summary import Outcome, Summary, targets
 from retina_utils.data import SUFFIXES
 from retina_utils.datasets.ledger import Ledger, same_people
@@ -32,13 +32,13 @@ from retina_utils.machine.runs import provenance
 from retina_utils.metrics import LEVELS, decide, expect
 from retina_utils.predict import predict_image
 from retina_utils.show.folder_page import parts_of, write_page, write_parts
-from retina_utils.show.pictures import outline_vessels
+from retina_utils.show.pictures import caption, outline_vessels
 
 FULL = (errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))  # nothing can be written
 
 EXPECTED = (ValueError, RuntimeError, OSError)  # whose words tell a person something
 
-EXPECTED_DICE = "expected"  # given as a threshold
+EXPECTED_DICE, USUAL = "expected", "usual"  # given as a threshold
 
 POOR = 0.7  # Dice
 
@@ -93,10 +93,12 @@ def predict_folder(
     and settings is not done again.
 
     ``photographs`` is a folder, read with its sub-folders, or one file; hidden folders, ``out``,
-    ``fov_folder`` and the maps of earlier calls are left out. ``threshold`` is that of the
-    ``weights``, or of the run they lie in, if not given, and each photograph's own for "expected"
-    (:func:`retina_utils.metrics.expect`); ``flips`` averages over four mirror
-    images, four times the work and a little better; ``fov_folder`` holds FOV masks, ``NAME.png``
+    ``fov_folder`` and the maps of earlier calls are left out. ``threshold`` is
+    "expected", each photograph's own (:func:`retina_utils.metrics.expect`), "usual", that of the
+    ``weights`` or of the run they lie in, or a number; if not given, "expected" for the network in
+    the box, which meets cameras it does not know, and "usual" for others; ``flips`` averages over
+    four mirror images, four times the work and a little better; ``fov_folder`` holds FOV masks,
+    ``NAME.png``
     or ``NAME_fov.png`` in the same sub-folders or in none, and where there is none the FOV is
     found; ``force`` does again what has been done; ``dicom_seg`` writes beside the maps of a DICOM
     photograph ``NAME_vessels.dcm``, a DICOM Segmentation, which unlike all other results bears the
@@ -121,6 +123,7 @@ def predict_folder(
         print(f"{len(files) - len(fov_files)} without a FOV mask: it is found in the photograph")
     settings = {"weights_sha256": network.sha256, "threshold": threshold, "flips": flips}
     settings |= {"preparation": network.preparation.as_dict()}
+    settings |= {name: network.facts.get(name) for name in ("vessel_width", "promise")}
     if book := Ledger.of(network):
         settings["ledger"] = book.digest
     else:
@@ -272,22 +275,46 @@ def predict_photograph(predict: Callable, call: Call, photograph: Photograph) ->
     vessels_file, probability_file, overlay_file = targets(out, name)
     images.write_png(vessels_file, vessels)
     images.write_png(probability_file, levels)
-    images.write_png(overlay_file, outline_vessels(image, vessels, fov))
+    flags = photograph_flags(image, fov) + map_flags(probability, vessels, fov)
+    promised = promise(expected.dice, flags, call.settings["promise"])
+    images.write_png(
+        overlay_file, caption(outline_vessels(image, vessels, fov), in_words(promised))
+    )
     own = call.settings["threshold"] == EXPECTED_DICE
     write_parts(out, Case(name, image, probability, None, fov), threshold, own)
     if dicom and call.dicom_seg:
         facts = {"threshold": threshold, "network": call.settings["weights_sha256"]}
         write_segmentation(segmentation_of(out, name), vessels, file, **facts)
-    flags = "; ".join(photograph_flags(image, fov) + map_flags(probability, vessels, fov))
-    shares = (fov.mean(), vessels[fov].mean(), threshold, expected.dice)
-    rounded = (round(float(n), 4) for n in shares)
-    outcome = Outcome(name, "done", flags, *fov.shape[::-1], int(fov.sum()), *rounded)
+    rounded = (round(float(n), 4) for n in (fov.mean(), vessels[fov].mean(), threshold))
+    size = (*fov.shape[::-1], int(fov.sum()))
+    outcome = Outcome(name, "done", "; ".join(flags), *size, *rounded, *promised)
     outcome = outcome._replace(seen=call.ledger.seen(image, fov) if call.ledger else "")
     if dicom:
         spacing = " ".join(f"{mm:.6g}" for mm in dicom.pixel_spacing or ())
         told = {"laterality": dicom.laterality, "patient": dicom.patient}
         return outcome._replace(pixel_spacing_mm=spacing, **told)
     return outcome
+
+
+def promise(dice: float, flags: list[str], half: float | None) -> tuple:
+    """The expected Dice and its interval of 90 %, for the table; empty where it means nothing.
+
+    What is no retina, or a map that no annotator would draw, can be as sure of itself as a good
+    one. ``half`` of an interval comes with networks that were tried on cameras they never met.
+    """
+    if set(flags) & MEANINGLESS:
+        return "", "", ""
+    if half is None:
+        return round(dice, 4), "", ""
+    return tuple(round(float(np.clip(n, 0, 1)), 4) for n in (dice, dice - half, dice + half))
+
+
+def in_words(promised: tuple) -> str:
+    """A promise for the corner of a picture."""
+    dice, low, high = promised
+    if dice == "":
+        return "no expected Dice: look at it"
+    return f"expected Dice {dice:.2f}" + (f" ({low:.2f} to {high:.2f})" if low != "" else "")
 
 
 def read(out: Path, file: Path, fov_file: Path | None) -> tuple[np.ndarray, np.ndarray, Any]:
@@ -364,8 +391,9 @@ def find_threshold(
     network: Network, weights: str | Path, given: float | str | None = None
 ) -> tuple[float | str, str]:
     """The threshold and where it comes from: given, the checkpoint's, its run's, or one half."""
-    if given == EXPECTED_DICE:
-        return given, "each photograph's own, at which its expected Dice is greatest"
+    if given == EXPECTED_DICE or (given is None and str(weights) == "pretrained"):
+        return EXPECTED_DICE, "each photograph's own, at which its expected Dice is greatest"
+    given = None if given == USUAL else given
     if given is not None:
         if not 0 < given < 1:
             raise RetinaError(f"threshold {given}: expected a number between 0 and 1")
@@ -454,8 +482,9 @@ def predict_and_tell(photographs: str, out: str, **options) -> int:
     flagged = [outcome for outcome in outcomes if outcome.flags]
     masks = f", {count['left out']} masks left out" if count["left out"] else ""
     print(f"{count['done']} done, {count['failed']} failed, {len(flagged)} flagged{masks}")
-    if poor := sum(o.status == "done" and float(o.expected_dice or 1) < POOR for o in outcomes):
-        print(f"{poor} expect a Dice below {POOR}: column expected_dice in summary.csv")
+    done = [outcome for outcome in outcomes if outcome.status == "done"]
+    if poor := sum(float(o.expected_dice or 0) < POOR for o in done):
+        print(f"{poor} expect a Dice below {POOR}, or none: column expected_dice in summary.csv")
     if seen := Counter(outcome.seen for outcome in outcomes if outcome.seen):
         words = ", ".join(f"{n} {word}" for word, n in seen.items())
         print(f"Seen in training: {words}; column seen in summary.csv. They are no test")

@@ -34,6 +34,15 @@ GREY = 10  # of 255: the channels of a grey picture differ by less
 # most 0.36, at a quarter of their size 0.39; landscapes, noise and gradients 0.55 and more. Some
 # negatives get by: the network is as sure of them as of a photograph.
 LARGEST_DOUBT = 0.47
+# With these a map may be as sure of itself as a good one, and its expected Dice says nothing.
+MEANINGLESS = {
+    "bright beside the FOV (two eyes?)",
+    "not round (no retina?)",
+    "one plain colour (no retina?)",
+    "not red (no retina?)",
+    "hardly any vessels",
+    "too many vessels",
+}
 
 
 def is_drawing(image: np.ndarray) -> bool:

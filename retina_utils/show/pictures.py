@@ -7,7 +7,7 @@ stays visible.
 from collections.abc import Iterable
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation, uniform_filter
 
 from retina_utils.frame import fov_diameter
@@ -167,3 +167,14 @@ def _paint(
         if decision.any():
             picture = tint(picture, coverage(decision, size), colour)
     return picture
+
+
+def caption(picture: np.ndarray, words: str) -> np.ndarray:
+    """A copy of a (H, W, 3) uint8 picture with ``words`` in its lower left corner."""
+    image, size = Image.fromarray(picture), max(12, picture.shape[0] // 45)
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(size)
+    place = (size // 2, image.height - size // 2)
+    box = draw.textbbox(place, words, font=font, anchor="lb")
+    draw.rectangle([box[0] - 3, box[1] - 3, box[2] + 3, box[3] + 3], fill="black")
+    draw.text(place, words, font=font, anchor="lb", fill="white")
+    return np.asarray(image)
