@@ -82,6 +82,7 @@ def test_few_photographs_move_the_threshold_less_than_many():
     histograms = [told(2.0, seed) for seed in range(8)]
     steps = [0.5 - adapt.threshold_for(histograms[:n], 0.5) for n in (1, 2, 8)]
     assert 0 < steps[0] < steps[1] < steps[2]
+    assert steps[0] < 0.5 * (0.5 - metrics.best_threshold(histograms[:1], weigh="photographs"))
 
 
 def test_nobody_is_scored_by_a_number_that_their_photograph_had_a_part_in():
