@@ -29,7 +29,7 @@ from retina_utils.intake.dicom import is_dicom, patients_key, read_dicom
 from retina_utils.machine.compute import choose_device
 from retina_utils.machine.files import fingerprint, lock_folder, read_json, sha256, write_json
 from retina_utils.machine.runs import provenance
-from retina_utils.metrics import LEVELS, decide, expect
+from retina_utils.metrics import LEVELS, decide, expect, to_levels
 from retina_utils.predict import predict_image
 from retina_utils.show.folder_page import parts_of, write_page, write_parts
 from retina_utils.show.pictures import caption, outline_vessels
@@ -328,11 +328,14 @@ def read(out: Path, file: Path, fov_file: Path | None) -> tuple[np.ndarray, np.n
 
 def show_again(call: Call, photograph: Photograph) -> None:
     """Write what the page shows of a photograph whose map is there."""
-    out, (name, file, fov_file, known) = call.out, photograph
+    out, (name, file, fov_file, _) = call.out, photograph
     image, fov, _ = read(out, file, fov_file)
     probability = images.read_probability(targets(out, name)[1])
-    own = call.settings["threshold"] == EXPECTED_DICE
-    write_parts(out, Case(name, image, probability, None, fov), float(known.threshold), own)
+    threshold = call.settings["threshold"]
+    if own := threshold == EXPECTED_DICE:
+        counts = np.bincount(to_levels(probability[fov]), minlength=LEVELS)
+        threshold = expect(counts).threshold  # summary.csv has four digits of it
+    write_parts(out, Case(name, image, probability, None, fov), threshold, own)
 
 
 def find_photographs(given: Path, out: Path, *aside: Path) -> tuple[Path, list[Path]]:
