@@ -59,6 +59,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--device", default="auto", help="auto, cuda, mps or cpu")
     add("--force", action="store_true", help="do again what has been done")
     add("--dicom-seg", action="store_true", help="a DICOM Segmentation beside each DICOM's maps")
+    words = "measures.csv: widths, lengths, forks, tortuosity; it takes as long as the network"
+    add("--measures", action=argparse.BooleanOptionalAction, default=True, help=words)
+    add("--spacing", type=float, metavar="UM", help="micrometres of a pixel, for measures.csv")
     where = "on the workers of Dask: local:2 for two processes, or a scheduler's tcp://host:8786"
     add("--cluster", metavar="ADDRESS", help=where)
 

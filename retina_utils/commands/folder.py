@@ -1,6 +1,7 @@
 """From a folder of photographs to a folder of vessel maps, without annotations."""
 
 import errno
+import math
 import os
 import sys
 import time
@@ -29,6 +30,7 @@ from retina_utils.intake.dicom import is_dicom, patients_key, read_dicom
 from retina_utils.machine.compute import choose_device
 from retina_utils.machine.files import fingerprint, lock_folder, read_json, sha256, write_json
 from retina_utils.machine.runs import provenance
+from retina_utils.measures.numbers import measure_map
 from retina_utils.metrics import LEVELS, decide, expect, to_levels
 from retina_utils.predict import predict_image
 from retina_utils.show.folder_page import parts_of, write_page, write_parts
@@ -58,6 +60,7 @@ class Call(NamedTuple):
     force: bool
     dicom_seg: bool
     ledger: Ledger | None  # of who took part in the training
+    measures: bool
 
 
 class Photograph(NamedTuple):
@@ -80,6 +83,8 @@ def predict_folder(
     device: str = "auto",
     force: bool = False,
     dicom_seg: bool = False,
+    measures: bool = True,
+    spacing: float | None = None,
     cluster: str | None = None,
 ) -> list[Outcome]:
     """Vessel maps for all photographs of a folder, without annotations.
@@ -102,8 +107,11 @@ def predict_folder(
     or ``NAME_fov.png`` in the same sub-folders or in none, and where there is none the FOV is
     found; ``force`` does again what has been done; ``dicom_seg`` writes beside the maps of a DICOM
     photograph ``NAME_vessels.dcm``, a DICOM Segmentation, which unlike all other results bears the
-    patient's name, as an archive needs it; ``cluster`` hands the photographs to the workers of
-    Dask, "local:2" to two processes here or "tcp://host:8786" to those of a scheduler.
+    patient's name, as an archive needs it; ``measures`` writes ``measures.csv``, a line of numbers
+    for each photograph (:func:`retina_utils.measures.numbers.measure_map`), in micrometres too
+    where ``spacing``, those of a pixel, is given, or a DICOM photograph tells; ``cluster`` hands
+    the photographs to the workers of Dask, "local:2" to two processes here or "tcp://host:8786"
+    to those of a scheduler.
 
     Gives one Outcome for each photograph, of an earlier call too; one that failed has a message.
     Whatever one photograph raises is its own failure. A RetinaError says if there is no photograph,
@@ -128,6 +136,9 @@ def predict_folder(
         settings["ledger"] = book.digest
     else:
         print("Not known which photographs these weights were trained on: they keep no ledger")
+    if spacing is not None and not 0.1 <= spacing <= 1000:
+        raise RetinaError(f"spacing {spacing}: expected micrometres of a pixel, 0.1 to 1000")
+    settings |= {"spacing": spacing} if spacing else {}
     record = {"state": "unfinished", "weights": printable(Path(weights).name)} | settings
     record |= {"threshold_from": origin}
     begun = {k: v for k, v in provenance(device).items() if k not in KNOWN_AT_THE_END}
@@ -144,7 +155,7 @@ def predict_folder(
             if any(map(is_dicom, files)):
                 with suppress(RetinaError):  # a damaged one is told with each photograph
                     patients_key(out)  # before many ask for it at once
-            call, said = Call(out, settings, force, dicom_seg, book), summary.outcomes
+            call, said = Call(out, settings, force, dicom_seg, book, measures), summary.outcomes
             photographs = [
                 Photograph(name, file, fov_files.get(file), said.get(name))
                 for name, file in zip(names, files, strict=True)
@@ -228,7 +239,8 @@ def try_photograph(predict: Callable, call: Call, photograph: Photograph) -> tup
     current = fingerprint_of(file, fov_file, call.settings)
     if known and known.status == "done" and known.fingerprint == current and not call.force:
         wanted = call.dicom_seg and is_dicom(file)
-        if not wanted or os.path.exists(segmentation_of(call.out, name)):
+        lacking = call.measures and not known.measures
+        if not lacking and (not wanted or os.path.exists(segmentation_of(call.out, name))):
             if not parts_of(call.out, name).script.exists():  # of an earlier version, or deleted
                 with suppress(*EXPECTED):
                     show_again(call, photograph)
@@ -289,6 +301,11 @@ def predict_photograph(predict: Callable, call: Call, photograph: Photograph) ->
     size = (*fov.shape[::-1], int(fov.sum()))
     outcome = Outcome(name, "done", "; ".join(flags), *size, *rounded, *promised)
     outcome = outcome._replace(seen=call.ledger.seen(image, fov) if call.ledger else "")
+    if call.measures:
+        mm = dicom.pixel_spacing if dicom else None
+        square = mm and math.isclose(*mm, rel_tol=0.01)
+        spacing = call.settings.get("spacing") or (500 * sum(mm) if square else None)
+        outcome = measured(outcome, probability, fov, threshold, spacing)
     if dicom:
         spacing = " ".join(f"{mm:.6g}" for mm in dicom.pixel_spacing or ())
         told = {"laterality": dicom.laterality, "patient": dicom.patient}
@@ -336,6 +353,17 @@ def show_again(call: Call, photograph: Photograph) -> None:
         counts = np.bincount(to_levels(probability[fov]), minlength=LEVELS)
         threshold = expect(counts).threshold  # summary.csv has four digits of it
     write_parts(out, Case(name, image, probability, None, fov), threshold, own)
+
+
+def measured(outcome: Outcome, *arguments) -> Outcome:
+    """An outcome with its line of measures.csv; what fails there is a flag, and the map stands."""
+    try:
+        found = measure_map(*arguments)
+    except Exception as error:
+        flags = "; ".join(filter(None, (outcome.flags, f"not measured: {error!r}")))
+        return outcome._replace(flags=flags, measures={"density": ""})
+    words = {key: "" if math.isnan(value) else f"{value:.6g}" for key, value in found.items()}
+    return outcome._replace(measures=words)
 
 
 def find_photographs(given: Path, out: Path, *aside: Path) -> tuple[Path, list[Path]]:

@@ -61,6 +61,7 @@ class Outcome(NamedTuple):
     pixel_spacing_mm: str = ""  # of a DICOM photograph: between rows and between columns
     patient: str = ""  # of a DICOM photograph: a pseudonym, by the key in OUT/patients.key
     seen: str = ""  # what it was in the network's training, from its ledger; empty if nothing
+    measures: dict[str, str] | str = ""  # its line of measures.csv, if it was measured
 
 
 class Summary:
@@ -142,7 +143,20 @@ def read_summary(out: Path) -> dict[str, Outcome]:
         words = f"{path}: cannot be read ({error}), so it is now {aside.name} and all is done again"
         print(printable(words), file=sys.stderr)
         return {}
-    return {outcome.name: outcome for outcome in found}
+    measures = read_measures(out)
+    return {o.name: o._replace(measures=measures.get(o.name, "")) for o in found}
+
+
+def read_measures(out: Path) -> dict[str, dict[str, str]]:
+    """The lines of measures.csv by photograph; what cannot be read is measured again."""
+    path = out / "measures.csv"
+    try:
+        rows = read_csv(path) if path.exists() else []
+        return {
+            row.pop("photograph"): {k: v.replace(",", ".") for k, v in row.items()} for row in rows
+        }
+    except (ValueError, KeyError, csv.Error):
+        return {}
 
 
 def still_there(told: dict[str, Outcome], out: Path, root: Path) -> dict[str, Outcome]:
@@ -188,9 +202,12 @@ def write_summary(
     nothing = {"judged": "", "note": ""}
     rows = [outcomes[name]._asdict() | told.get(name, nothing) for name in sorted(outcomes)]
     optional = FOR_DICOM + FOR_JUDGED
-    unused = [key for key in optional if not any(row[key] for row in rows)]
+    unused = ["measures", *(key for key in optional if not any(row[key] for row in rows))]
     columns = [key for key in (*Outcome._fields, *FOR_JUDGED) if key not in unused]
     write_csv(out / "summary.csv", ({k: row[k] for k in columns} for row in rows), columns)
+    measured = [{"photograph": row["name"]} | row["measures"] for row in rows if row["measures"]]
+    if columns := list(dict.fromkeys(key for row in measured for key in row)):
+        write_csv(out / "measures.csv", measured, columns)
 
 
 def targets(out: Path, name: str) -> list[Path]:
