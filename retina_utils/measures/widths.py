@@ -11,6 +11,7 @@ from retina_utils.frame import fov_diameter
 from retina_utils.metrics import ratio, require_maps
 
 THIN = 0.008  # of the FOV's diameter: vessels up to this width are thin
+NEAR = 0.01  # of the FOV's diameter: this near, two centrelines are of one vessel
 
 
 class Drawing:
@@ -25,10 +26,22 @@ class Drawing:
         return skeletonize(self.vessels)
 
     @cached_property
+    def _to_centre(self) -> tuple[np.ndarray, np.ndarray]:
+        return distance_transform_edt(~self.centre, return_indices=True)
+
+    @property
     def nearest(self) -> tuple[np.ndarray, np.ndarray]:
         """Row and column of the point of the centreline nearest to each pixel, (H, W) int both."""
-        found = distance_transform_edt(~self.centre, return_distances=False, return_indices=True)
-        return tuple(found)
+        return tuple(self._to_centre[1])
+
+    def near(self, points: np.ndarray, reach: float) -> np.ndarray:
+        """Which of the ``points``, (H, W) bool, lie on it, or near its centreline."""
+        return points & (self.vessels | (self._to_centre[0] <= reach)) & self.centre.any()
+
+    def width(self, points: np.ndarray) -> float:
+        """Vessel pixels for each of some ``points`` of the centreline, (H, W) bool."""
+        own = np.count_nonzero(points[self.nearest] & self.vessels)
+        return ratio(own, np.count_nonzero(points))
 
     def thin(self, limit: float) -> np.ndarray:
         """Where vessels are at most ``limit`` pixels wide, (H, W) bool."""
@@ -37,14 +50,33 @@ class Drawing:
 
 
 def by_width(predicted: np.ndarray, vessels: np.ndarray, fov: np.ndarray) -> dict[str, float]:
-    """Recall on ``thin`` and ``thick`` vessels, and ``cldice``, of (H, W) bool; nan of nothing."""
+    """Whether a drawing finds the vessels, and how it draws them, of (H, W) bool; nan of nothing.
+
+    Recall on ``thin`` and ``thick`` vessels and ``cldice``; ``found``, ``on_vessel`` and
+    ``width_ratio`` of :func:`finding`.
+    """
     require_maps(predicted=predicted, vessels=vessels, fov=fov)
     limit, window = THIN * fov_diameter(fov), window_of(fov)
     drawn, truth = (Drawing((part & fov)[window]) for part in (predicted, vessels))
     thin = truth.thin(limit)
     thick = truth.vessels & ~thin
     found = {"thin": recall(drawn.vessels, thin), "thick": recall(drawn.vessels, thick)}
-    return found | {"cldice": _cldice(drawn, truth)}
+    found["cldice"] = _cldice(drawn, truth)
+    return found | finding(drawn, truth, NEAR * fov_diameter(fov))
+
+
+def finding(drawn: Drawing, truth: Drawing, reach: float) -> dict[str, float]:
+    """Finding vessels told apart from drawing them, for a pen that is too wide finds no less.
+
+    ``found`` is the share of the annotated centreline that lies on a drawn vessel or within
+    ``reach`` pixels of its centreline, ``on_vessel`` the same share of the drawn centreline
+    (completeness and correctness of road maps, Heipke et al., 1997; clDice, Shit et al., 2021, has
+    no such tolerance, so widths move it), ``width_ratio`` the drawn width by the annotated, along
+    what was found.
+    """
+    met, on = drawn.near(truth.centre, reach), truth.near(drawn.centre, reach)
+    shares = {"found": recall(met, truth.centre), "on_vessel": recall(on, drawn.centre)}
+    return shares | {"width_ratio": ratio(drawn.width(on), truth.width(met))}
 
 
 def window_of(fov: np.ndarray) -> tuple[slice, slice]:
