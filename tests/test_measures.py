@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 import pytest
+from scipy.ndimage import distance_transform_edt
+from skimage.morphology import thin
 from test_metrics import blobs
 
 from retina_utils import metrics
@@ -195,6 +197,32 @@ def test_recall_by_width_counts_thin_and_thick_apart(eye):
     assert found["thin"] == 0.75 and found["thick"] == 1.0
     assert found["cldice"] == widths.cldice(predicted, vessels, fov) < 1
     assert fov_diameter(fov) == 400 == fov_diameter(fov[100:300])
+
+
+@pytest.mark.parametrize("pixels", [-3, -2, -1, 1, 2, 3])
+def test_a_wider_pen_finds_no_more_and_the_ratio_of_widths_follows_it(sample, pixels):
+    vessels, fov = sample.vessels, sample.fov
+    drawn = vessels & (blobs(1, size=fov.shape) | (np.arange(fov.shape[1]) < fov.shape[1] // 2))
+    pen = thin(vessels, -pixels) if pixels < 0 else distance_transform_edt(~vessels) <= pixels
+    before, after = (widths.by_width(drawn, other, fov) for other in (vessels, pen))
+    assert 0.4 < before["found"] < 0.95
+    for key in ("found", "on_vessel"):
+        assert after[key] == pytest.approx(before[key], abs=0.01)
+    assert (after["width_ratio"] < before["width_ratio"] - 0.1) == (pixels > 0)
+    assert (after["width_ratio"] > before["width_ratio"] + 0.1) == (pixels < 0)
+
+
+def test_what_is_found_is_told_from_what_is_made_up():
+    vessels, fov = lines(), np.ones((40, 60), bool)
+    half, more = vessels.copy(), vessels.copy()
+    half[30] = False
+    more[37:39] = True
+    found, made_up = (widths.by_width(part, vessels, fov) for part in (half, more))
+    assert found["on_vessel"] == 1 and 0.4 < found["found"] < 0.6
+    assert made_up["found"] == 1 and 0.5 < made_up["on_vessel"] < 0.8
+    assert widths.by_width(vessels, vessels, fov)["width_ratio"] == 1
+    nothing = widths.by_width(vessels & False, vessels, fov)
+    assert nothing["found"] == 0 and math.isnan(nothing["on_vessel"])
 
 
 def test_the_examples_in_the_docstrings_are_true():

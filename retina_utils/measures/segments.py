@@ -17,7 +17,7 @@ from skimage.morphology import skeletonize
 
 from retina_utils.metrics import ratio
 
-SMOOTH = 0.006  # of the FOV's diameter, at least 3 pixels: finer wiggles are the drawing's
+SMOOTH = 0.01  # of the FOV's diameter, at least 3 pixels: finer wiggles are the drawing's
 STRAIGHT = 1  # pixel: what keeps this near to its chord cannot be told from straight
 BEND = np.radians(10)  # a stretch that turns by less is no turn
 PROFILE = np.linspace(0, 1, 25)  # where a cross-section is sampled, of its reach
@@ -48,7 +48,7 @@ def segments_of(drawing: np.ndarray, diameter: float, cut: float = 0.5) -> Segme
     """
     drawing = np.pad(drawing, 2).astype(np.float32)
     vessels = drawing >= cut
-    centre = skeletonize(vessels)
+    centre = skeletonize(vessels, method="lee")  # Zhang's eats diagonal vessels from their ends
     radius = radii(vessels, centre)
     paths, degree = trace(centre)
     while spurs := [path for path in paths if is_spur(path, degree, radius)]:
@@ -60,19 +60,20 @@ def segments_of(drawing: np.ndarray, diameter: float, cut: float = 0.5) -> Segme
         return Segments(*np.zeros((9, 0)), 0, 0, np.zeros((0, 2), int))
     count, pixels = len(paths), np.concatenate(paths)
     of = np.repeat(np.arange(count), [len(path) for path in paths])
-    # What lies inside a fork is no course of its own, and its cross-section is the fork's.
+    # What lies inside a fork is no course of its own, its cross-section is the fork's, and at a
+    # free end the centreline hooks.
     outside = np.ones(len(of), bool)
     for node in np.array([(path[0], path[-1]) for path in paths]).T:
-        trim = radius[node] * [degree[n] > 2 for n in node.tolist()]
         apart = places_of(pixels, vessels) - places_of(node, vessels)[of]
-        outside &= np.linalg.norm(apart, axis=1) >= trim[of]
+        outside &= np.linalg.norm(apart, axis=1) >= radius[node][of]
     points = smooth(places_of(pixels, vessels), of, sigma)
     across = normals(points, of)
     sides = cross_sections(drawing, cut, points, across, radius[pixels])
     off = (sides[:, 0] - sides[:, 1]) / 2  # the centreline's pixels are up to one off the middle
-    points = smooth(points + across * (off * outside)[:, None], of, sigma)
-    length = course(points, of, count)[0]
+    points = points + across * (off * outside)[:, None]
+    length = course(smooth(points, of, sigma), of, count)[0]
     points, of, width = points[outside], of[outside], sides[outside].sum(axis=1)
+    points = smooth(points, of, sigma)
     parts = np.split(width, np.flatnonzero(np.diff(of)) + 1)
     width = np.concatenate([gaussian_filter1d(part, sigma) for part in parts if len(part)])
     weight = steps_at(points, of)
