@@ -76,7 +76,7 @@ class Results:
     splits: dict[str, SplitScores]
     network: dict  # of describe_network
     second_observer: dict[str, float] | None = None  # scores on the test photographs
-    vessel_width: dict[str, float] = field(default_factory=dict)  # mean of measures.widths
+    vessel_width: dict[str, dict] = field(default_factory=dict)  # drawn by -> mean of by_width
     intervals: dict[str, dict] = field(default_factory=dict)  # drawn again -> score -> 95 %
     calibration_error: float = math.nan
 

@@ -70,7 +70,7 @@ def predict_image(
             f"expected {image.shape[:2]} and some inside"
         )
     options = {"batch_size": batch_size, "precision": precision}
-    if network.facts.get("vessel_width"):
+    if network.facts.get("learned_width"):
         network = at_fitting_scale(network, image, fov, **options)
     return average_views(network, image, fov, FLIPS if flips else FLIPS[:1], **options)
 
@@ -78,10 +78,10 @@ def predict_image(
 def at_fitting_scale(network: Network, image: np.ndarray, fov: np.ndarray, **options) -> Network:
     """The network with the diameter of the FOV at which vessels are as wide as those it learned.
 
-    For one whose facts tell that ``vessel_width``, a share of the diameter it learned at; it looks
+    For one whose facts tell that ``learned_width``, a share of the diameter it learned at; it looks
     once or twice at the photograph to see how wide they are (:mod:`retina_utils.measures.scale`).
     """
-    usual, learned = network.preparation.fov_diameter, network.facts["vessel_width"]
+    usual, learned = network.preparation.fov_diameter, network.facts["learned_width"]
     for _ in range(LOOKS):
         before = network.preparation.fov_diameter
         found = width_seen(average_views(network, image, fov, FLIPS[:1], **options), fov)

@@ -29,6 +29,9 @@ def write_fake_run(
     files.write_csv(run / "metrics.csv", rows)
     best = metrics.best_threshold(measured["test"].histograms)
     evaluate.Results(
+        vessel_width={
+            "network": {"thin": 0.5, "found": 0.912, "on_vessel": 0.9, "width_ratio": 1.1}
+        },
         protocol={
             "data": root.name,
             "counted": "inside the FOV",

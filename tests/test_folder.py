@@ -650,3 +650,40 @@ def test_a_photograph_may_have_a_threshold_of_its_own_and_says_what_to_expect(
     assert {row["threshold"] for row in rows_of(out).values()} == {"0.5"}
     with pytest.raises(SystemExit):
         main([*again[:-1], "often"])
+
+
+def measures_in(out):
+    with (out / "measures.csv").open(newline="", encoding="utf-8") as file:
+        return {row["photograph"]: row for row in csv.DictReader(file)}
+
+
+def test_measures_have_a_line_for_each_map_and_are_kept(folder, weights, tmp_path, asked):
+    out = tmp_path / "maps"
+    command.predict_folder(folder, out, weights=weights, spacing=7.5)
+    done = {name for name, row in rows_of(out).items() if row["status"] == "done"}
+    found = measures_in(out)
+    assert found.keys() == done
+    one = found["good.png"]
+    share = float(rows_of(out)["good.png"]["vessel_share"])
+    assert float(one["density"]) == pytest.approx(share, abs=1e-3)
+    assert float(one["density_low"]) <= float(one["density"]) <= float(one["density_high"])
+    assert float(one["length_um"]) == pytest.approx(7.5 * float(one["length_px"]), rel=1e-4)
+    asked.clear()
+    command.predict_folder(folder, out, weights=weights, spacing=7.5)
+    assert not {"good.png", "grey.png"} & set(asked) and measures_in(out) == found
+    (out / "measures.csv").write_text("photograph\n", encoding="utf-8")
+    command.predict_folder(folder, out, weights=weights, spacing=7.5)
+    assert measures_in(out) == found
+
+
+def test_a_failing_measure_is_a_flag_and_ends_nothing(folder, weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "measure_map", lambda *_: 1 / 0)
+    out = tmp_path / "maps"
+    command.predict_folder(folder, out, weights=weights)
+    row = rows_of(out)["good.png"]
+    assert row["status"] == "done" and "not measured: ZeroDivisionError" in row["flags"]
+    assert measures_in(out)["good.png"]["density"] == ""
+    command.predict_folder(folder, tmp_path / "none", weights=weights, measures=False)
+    assert not (tmp_path / "none" / "measures.csv").exists()
+    with pytest.raises(RetinaError, match="spacing -1"):
+        command.predict_folder(folder, out, weights=weights, spacing=-1)

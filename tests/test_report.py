@@ -364,3 +364,7 @@ def test_the_page_names_no_folder_above_the_data(tmp_path, monkeypatch):
     monkeypatch.setenv("RETINA_COMMAND", f"make run-all DATA={tmp_path / 'eyes'}")
     page = report.write_report(write_fake_run(tmp_path)).read_text()
     assert str(tmp_path) not in page and "make run-all DATA=~/eyes" in page
+
+
+def test_finding_is_told_apart_from_drawing(page):
+    assert "drawn / annotated width" in page and "0.912" in page

@@ -40,10 +40,12 @@ from retina_utils.machine import files
 from retina_utils.machine.compute import choose_device
 from retina_utils.machine.runs import provenance
 from retina_utils.measures import promise, scale
+from retina_utils.measures.widths import by_width
 from retina_utils.models import count_parameters
 from retina_utils.predict import FLIPS, average_views, predict_image, width_seen
 
 HERE = Path(__file__).parent
+FINDING = ("found", "on_vessel", "width_ratio")
 
 
 class Test(NamedTuple):
@@ -95,6 +97,12 @@ class Job(NamedTuple):
         """What each photograph of a test was in the training."""
         book, shown = ledger.Ledger.of_facts(self.ledger(threshold)), self.tests[name].pairs
         return book.compare([*shown, *self.pairs])[: len(shown)]
+
+    def finding(self, name: str) -> list[dict[str, float]]:
+        """By_width of its maps at its threshold, alike; none where an earlier version trained."""
+        kept = self.result.get("finding", {})
+        found = (kept.get(f"{name}/{p.name}", {}) for p in self.tests[name].pairs)
+        return [{k: math.nan if v is None else v for k, v in one.items()} for one in found if one]
 
     def histograms(self, name: str) -> list[metrics.Histogram]:
         """What it gave for one of its tests, in the order of the photographs."""
@@ -225,14 +233,20 @@ def learned_width(network: Network, cameras: Iterable[Sequence[Pair]]) -> float:
     return scale.typical(widths)
 
 
-def measure(network: Network, pairs: Sequence[Pair], recipe: dict) -> list[metrics.Histogram]:
-    """One histogram of probabilities inside the FOV for each photograph."""
+def measure(
+    network: Network, pairs: Sequence[Pair], recipe: dict, threshold: float | None = None
+) -> tuple[list[metrics.Histogram], list[dict[str, float]]]:
+    """For each photograph one histogram of probabilities inside the FOV; at a threshold, how far
+    vessels are found apart from how they are drawn, too."""
     settings = {name: recipe[name] for name in ("flips", "batch_size", "precision")}
-    histograms = []
+    histograms, finds = [], []
     for sample in map(load_sample, pairs):
         probability = predict_image(network, sample.image, sample.fov, **settings)
         histograms.append(metrics.histogram(probability, sample.vessels, sample.fov))
-    return histograms
+        if threshold is not None:
+            drawn = metrics.decide(probability, threshold)
+            finds.append(by_width(drawn, sample.vessels, sample.fov))
+    return histograms, finds
 
 
 def run_job(job: Job, threads: int = 0) -> str:
@@ -248,23 +262,26 @@ def run_job(job: Job, threads: int = 0) -> str:
     network = train_once(job, job.recipe | ({"threads": threads} if threads else {}))
     about, facts = network.facts, {}
     if len(job.train) > 1 and network.preparation.fov_diameter:
-        facts["vessel_width"] = learned_width(network, job.train.values())
+        facts["learned_width"] = learned_width(network, job.train.values())
     network = replace(network, facts=facts)
     # Half a dozen photographs place the threshold to a hundredth, all of them no better.
     some = job.pairs[:: max(1, len(job.pairs) // 6)]
-    threshold = metrics.best_threshold(measure(network, some, job.recipe), weigh="photographs")
+    chosen = measure(network, some, job.recipe)[0]
+    threshold = metrics.best_threshold(chosen, weigh="photographs")
     words = [f"{job.name}: trained in {about['train_seconds']} s", f"threshold {threshold:.2f}"]
-    arrays = {}
+    arrays, result["finding"] = {}, {}
     for name, test in job.tests.items():
         preparation = replace(network.preparation, fov_diameter=test.fov_diameter)
-        histograms = measure(replace(network, preparation=preparation), test.pairs, job.recipe)
-        for pair, histogram in zip(test.pairs, histograms, strict=True):
+        shown = replace(network, preparation=preparation)
+        histograms, finds = measure(shown, test.pairs, job.recipe, threshold)
+        for pair, histogram, found in zip(test.pairs, histograms, finds, strict=True):
             arrays[f"{name}/{pair.name}"] = np.stack(histogram)
+            result["finding"][f"{name}/{pair.name}"] = found
         row = network_row("", name, histograms, [threshold] * len(histograms))
         line = "{tested_on} Dice {dice:.3f}, AUC {auc:.4f}, best possible {best_dice:.3f}"
         words.append(line.format_map(row))
-    facts = network.facts | {"ledger": job.ledger(some)}
-    save_network(job.folder / "network.pt", replace(network, threshold=threshold, facts=facts))
+    network = replace(network, threshold=threshold, facts=facts | {"ledger": job.ledger(some)})
+    save_network(job.folder / "network.pt", network)
     with (
         files.atomic_path(job.folder / "histograms.npz") as temporary,
         temporary.open("wb") as file,
@@ -323,6 +340,12 @@ def table_row(trained_on: str, tested_on: str, counts: list[dict[str, int]]) -> 
     row["auc"] = ""
     row |= {f"dice_{key}": round(each[key]["dice"], 4) for key in ("mean", "sd")}
     return row | {"threshold": "", "best_dice": "", "own_dice": "", "took_part": ""}
+
+
+def with_finding(row: dict, finds: Sequence[dict[str, float]]) -> dict:
+    """A line and the means of what was found, on a vessel, and how wide; empty if not known."""
+    mean = metrics.summarise(finds)["mean"] if len(finds) == row["photographs"] else {}
+    return row | {k: round(mean[k], 4) if k in mean else "" for k in FINDING}
 
 
 def network_row(
@@ -394,16 +417,20 @@ def dice_at(histogram: metrics.Histogram, threshold: float) -> float:
     return metrics.scores(metrics.confusion_at(histogram, threshold))["dice"]
 
 
-def count_observer(pair: Pair) -> dict[str, int]:
-    """Right and wrong pixels of a photograph's second observer."""
+def count_observer(pair: Pair) -> tuple[dict[str, int], dict[str, float]]:
+    """Right and wrong pixels of a photograph's second observer, and what was found."""
     sample = load_sample(pair)
-    return metrics.confusion(read_binary(pair.second), sample.vessels, sample.fov)
+    maps = (read_binary(pair.second), sample.vessels, sample.fov)
+    return metrics.confusion(*maps), by_width(*maps)
 
 
 def observer_rows(title: str, pairs: Sequence[Pair]) -> list[dict]:
     """The line of a data set's second observer; none where there is nobody."""
     counts = [count_observer(pair) for pair in pairs if pair.second]
-    return [table_row("second human observer", title, counts)] if counts else []
+    if not counts:
+        return []
+    counts, finds = zip(*counts, strict=True)
+    return [with_finding(table_row("second human observer", title, counts), finds)]
 
 
 def collect(jobs: Sequence[Job], names: Sequence[str]) -> list[dict]:
@@ -415,14 +442,15 @@ def collect(jobs: Sequence[Job], names: Sequence[str]) -> list[dict]:
         histograms = [h for job in folds for h in job.histograms(name)]
         held = [pair for job in folds for pair in job.tests[name].pairs]
         thresholds = [job.result["threshold"] for job in folds for _ in job.tests[name].pairs]
-        rows.append(network_row(f"{where}, {len(folds)}-fold", title, histograms, thresholds))
+        row = network_row(f"{where}, {len(folds)}-fold", title, histograms, thresholds)
+        rows.append(with_finding(row, [found for job in folds for found in job.finding(name)]))
         words = [word for job in folds for word in job.took_part(name)]
         rows[-1]["took_part"] = ledger.in_short(words)
         rows += observer_rows(title, held)
     threshold = held_out_threshold(folds)
     for name, test in everything.tests.items():
         shown = everything.histograms(name), [threshold] * len(test.pairs)
-        rows.append(network_row(where, card.title(name), *shown))
+        rows.append(with_finding(network_row(where, card.title(name), *shown), []))
         words = everything.took_part(name, everything.pairs)  # held out, all chose the threshold
         rows[-1]["took_part"] = ledger.in_short(words)
     return rows
@@ -435,7 +463,8 @@ def collect_cameras(jobs: Sequence[Job]) -> list[dict]:
         ((name, test),) = job.tests.items()
         where, title = " + ".join(map(card.title, job.train)), card.title(name)
         thresholds = [job.result["threshold"]] * len(test.pairs)
-        rows.append(network_row(where, title, job.histograms(name), thresholds))
+        row = network_row(where, title, job.histograms(name), thresholds)
+        rows.append(with_finding(row, job.finding(name)))
         rows[-1]["took_part"] = ledger.in_short(job.took_part(name))
         rows += observer_rows(title, test.pairs)
     return rows

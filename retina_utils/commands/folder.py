@@ -131,7 +131,7 @@ def predict_folder(
         print(f"{len(files) - len(fov_files)} without a FOV mask: it is found in the photograph")
     settings = {"weights_sha256": network.sha256, "threshold": threshold, "flips": flips}
     settings |= {"preparation": network.preparation.as_dict()}
-    settings |= {name: network.facts.get(name) for name in ("vessel_width", "promise")}
+    settings |= {name: network.facts.get(name) for name in ("learned_width", "promise")}
     if book := Ledger.of(network):
         settings["ledger"] = book.digest
     else:

@@ -27,7 +27,7 @@ from retina_utils.machine import runs
 from retina_utils.machine.files import read_csv, read_json, sha256, write_text
 from retina_utils.show import figures, pictures
 from retina_utils.show.pages import TEMPLATES, data_uri
-from retina_utils.show.tables import HEADINGS, Table, as_text, mean_sd
+from retina_utils.show.tables import HEADINGS, WIDTHS, Table, as_text, mean_sd
 from retina_utils.show.viewer import viewer_html
 
 MAX_BYTES = 14_000_000  # of the whole page; fewer photographs go into the slider to stay below
@@ -140,6 +140,11 @@ def _written(run: Run) -> str:
         split=split,
         intervals=intervals,
         humans=humans,
+        finding=[  # which an earlier version did not tell by who drew
+            {"drawn by": who} | found
+            for who, found in run.results.vessel_width.items()
+            if isinstance(found, dict)
+        ],
         best_epoch=max(run.history, key=lambda r: float(r["validation_dice"]), default=None),
         everything=metrics.scores(metrics.confusion_at(run.measured[split].pooled, 0))["dice"],
         by_eye=read_json(by_eye) if by_eye.exists() else None,
@@ -264,6 +269,7 @@ WORDS = {
     "text": as_text,
     "mean_sd": mean_sd,
     "headings": HEADINGS,
+    "widths": WIDTHS,
     "colours": pictures.ERROR_COLOURS,
     "resamples": metrics.RESAMPLES,
     "panel": PANEL,

@@ -15,6 +15,15 @@ from retina_utils.models import build_model, count_parameters
 from retina_utils.show.pages import TEMPLATES
 
 OF_A_DECISION = dict(list(SCORES.items())[:5])  # that a threshold gives
+# What measures.widths.by_width tells, in words.
+WIDTHS = {
+    "thin": "recall, thin vessels",
+    "thick": "recall, thick vessels",
+    "cldice": "clDice",
+    "found": "found",
+    "on_vessel": "on a vessel",
+    "width_ratio": "drawn / annotated width",
+}
 HEADINGS = {key: words[0].upper() + words[1:] for key, words in SCORES.items()}
 
 
