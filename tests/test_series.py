@@ -436,7 +436,7 @@ def test_a_second_run_in_one_folder_is_refused_until_the_first_is_gone(toy, capf
         ({"architecture": "vit"}, "architecture='vit': expected one of unet, unet256"),
         ({"norm": "layer"}, "norm='layer': expected one of batch"),
         ({"ema": "1"}, r"ema=1\.0: expected 0"),
-        ({"precision": "float16"}, "precision='float16': expected auto"),
+        ({"precision": "float16"}, "precision='float16': expected one of auto"),
         ({"device": "abacus"}, "device='abacus': expected one of auto, cuda, mps, cpu"),
         ({"choose_by": "auc"}, "choose_by='auc': expected one of dice"),
         ({"split_to_show": "tset"}, "split_to_show='tset': expected one of train"),

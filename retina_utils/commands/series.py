@@ -156,7 +156,7 @@ def expected_seconds(run: Path, chosen: dict) -> dict[str, float]:
     is_usual = chosen.keys() <= {*PATHS, "run", "seed"} and Path(chosen["data_dir"]).name == "tiny"
     found = dict(USUAL) if is_usual else {}
     for name in NOTEBOOKS:
-        with suppress(RetinaError, KeyError, TypeError):
+        with suppress(RetinaError, FileNotFoundError, KeyError, TypeError):
             made = read_manifest(run / f"{name}.json")
             then = {key: made["parameters"][key] for key in made["parameters"].keys() - PATHS}
             if all(chosen.get(key, value) == value for key, value in then.items()):
