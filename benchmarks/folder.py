@@ -16,11 +16,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from retina_utils import images
 from retina_utils.checkpoint import load_network
 from retina_utils.commands import summary
 from retina_utils.commands.folder import predict_folder
 from retina_utils.fov import find_fov
+from retina_utils.images import read_photograph
+from retina_utils.intake import listing
 from retina_utils.machine.compute import peak_memory_gib
 from retina_utils.predict import predict_image
 
@@ -41,12 +42,12 @@ def of_folder(source: Path, flips: bool) -> dict:
     """Seconds a photograph, of the command and of the network alone."""
     network, ours, alone = load_network("pretrained"), [], []
     with tempfile.TemporaryDirectory() as here:
-        files = [f for f in images.list_images(source) if f.suffix.lower() != ".png"][:SOME]
+        files = [f for f in listing.list_images(source) if f.suffix.lower() != ".png"][:SOME]
         folder, out = Path(here) / "photographs", Path(here) / "maps"
         folder.mkdir()
         for file in files:
             (folder / file.name).symlink_to(file.resolve())
-        read = [images.read_photograph(file) for file in files]
+        read = [read_photograph(file) for file in files]
         decoded = [(image, find_fov(image)) for image in read]
         predict_image(network, *decoded[0])
         for n in range(TIMES):

@@ -12,16 +12,9 @@ import numpy as np
 
 from retina_utils import RetinaError
 from retina_utils.fov import find_fov
-from retina_utils.images import (
-    EXTENSIONS,
-    ImageError,
-    list_images,
-    list_unread,
-    read_binary,
-    read_photograph,
-    stem_of,
-)
+from retina_utils.images import ImageError, read_binary, read_photograph
 from retina_utils.intake.checks import Look, digest, look_closely, same_eyes
+from retina_utils.intake.listing import EXTENSIONS, list_images, list_unread, stem_of
 from retina_utils.intake.people import patient_of, person_of
 from retina_utils.machine.files import read_csv, write_csv
 from retina_utils.machine.spreadsheet import plain_name, read_names

@@ -9,9 +9,8 @@ from torch import nn
 from retina_utils.checkpoint import Network
 from retina_utils.fov import find_fov
 from retina_utils.frame import fov_diameter
+from retina_utils.intake import scale
 from retina_utils.machine.compute import OutOfMemory, autocast, explain_memory
-from retina_utils.measures import scale
-from retina_utils.metrics import LEVELS, decide, expect, to_levels
 from retina_utils.patches import cut, patch_grid, statistics_of
 
 FLIPS = ((), (-1,), (-2,), (-2, -1))
@@ -79,23 +78,22 @@ def at_fitting_scale(network: Network, image: np.ndarray, fov: np.ndarray, **opt
     """The network with the diameter of the FOV at which vessels are as wide as those it learned.
 
     For one whose facts tell that ``learned_width``, a share of the diameter it learned at; it looks
-    once or twice at the photograph to see how wide they are (:mod:`retina_utils.measures.scale`).
+    once or twice at the photograph to see how wide they are (:mod:`retina_utils.intake.scale`).
     """
     usual, learned = network.preparation.fov_diameter, network.facts["learned_width"]
     for _ in range(LOOKS):
-        before = network.preparation.fov_diameter
-        found = width_seen(average_views(network, image, fov, FLIPS[:1], **options), fov)
+        found = width_seen(network, image, fov, **options)
         diameter = scale.fitting_diameter(usual, learned, found, fov_diameter(fov))
-        if abs(diameter / before - 1) < NEAR:
+        if abs(diameter / network.preparation.fov_diameter - 1) < NEAR:
             break
         network = replace(network, preparation=replace(network.preparation, fov_diameter=diameter))
     return network
 
 
-def width_seen(probability: np.ndarray, fov: np.ndarray) -> float:
-    """How wide the widest vessels of a map are where its expected Dice is greatest."""
-    expected = expect(np.bincount(to_levels(probability[fov]), minlength=LEVELS))
-    return scale.widest(decide(probability, expected.threshold) & fov, fov)
+def width_seen(network: Network, image: np.ndarray, fov: np.ndarray, **options) -> float:
+    """How wide the widest vessels are that it draws, as a share of the FOV's diameter."""
+    probability = average_views(network, image, fov, FLIPS[:1], **options)
+    return scale.widest(probability >= 0.5, fov_diameter(fov))
 
 
 @torch.inference_mode()

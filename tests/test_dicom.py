@@ -17,7 +17,7 @@ from retina_utils.checkpoint import Network, save_network
 from retina_utils.commands import dicom_seg
 from retina_utils.commands.__main__ import main
 from retina_utils.data import DataError, load_data
-from retina_utils.intake import dicom
+from retina_utils.intake import dicom, listing
 from retina_utils.patches import Preparation
 
 pydicom = pytest.importorskip("pydicom")
@@ -464,7 +464,7 @@ def test_dicom_without_an_ending_is_listed_and_other_files_are_not(rgb, tmp_path
         put(dataset_of(rgb), tmp_path / name)
     (tmp_path / "README").write_text("words")
     (tmp_path / "notes.txt").write_text("words")
-    found = [file.name for file in images.list_images(tmp_path)]
+    found = [file.name for file in listing.list_images(tmp_path)]
     assert found == ["1.2.840.113619.5", "IM0001", "b.dcm", "c.DCM"]
     assert (images.read_photograph(tmp_path / "IM0001") == rgb).all()
     (tmp_path / "d.dcm").write_text("words")

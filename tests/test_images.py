@@ -16,7 +16,7 @@ from PIL import Image
 
 from retina_utils import images
 from retina_utils.images import ImageError, read_binary, read_photograph, write_png
-from retina_utils.intake import decode
+from retina_utils.intake import decode, listing
 from retina_utils.machine.files import atomic_path
 
 RNG = np.random.default_rng(0)
@@ -332,7 +332,7 @@ def test_other_formats_of_photographs_are_read(tmp_path, ending):
     more = [Image.fromarray(smooth[::-1].copy())] if ending == "mpo" else []
     options = {"save_all": True, "append_images": more} if more else {}
     path = save(tmp_path / f"a.{ending}", smooth, quality=95, **options)
-    assert images.list_images(tmp_path) == [path]
+    assert listing.list_images(tmp_path) == [path]
     assert np.abs(read_photograph(path).astype(int) - smooth).mean() < 3
 
 
@@ -360,10 +360,10 @@ def test_what_is_not_read_is_named_but_for_a_systems_files(tmp_path):
         (tmp_path / name).mkdir()
     (tmp_path / "gone.png").symlink_to(tmp_path / "nothing.png")
     (tmp_path / "linked").symlink_to(tmp_path / "more")
-    assert [f.name for f in images.list_images(tmp_path)] == ["a.png", "b.dcm"]
-    found = [f.name for f in images.list_unread(tmp_path)]
+    assert [f.name for f in listing.list_images(tmp_path)] == ["a.png", "b.dcm"]
+    found = [f.name for f in listing.list_unread(tmp_path)]
     assert found == ["IM000001", "c.eps", "gone.png", "linked", "notes.docx"]
-    assert images.is_system("@eaDir") and not images.is_system("more")
+    assert listing.is_system("@eaDir") and not listing.is_system("more")
 
 
 @pytest.mark.parametrize(

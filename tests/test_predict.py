@@ -169,3 +169,40 @@ def test_the_network_in_the_box_sees_colour_without_being_told(sample):
     assert network.preparation.channels == "rgb" and 0 < network.threshold < 1
     found = predict_image(network, sample.image, sample.fov)
     assert roc_auc(histogram(found, sample.vessels, sample.fov)) > 0.8
+
+
+def crossed(width: int, size: int = 300):
+    """A bright disc with two dark vessels of a width, and its FOV."""
+    rows, columns = np.mgrid[:size, :size] - (size - 1) / 2
+    fov = rows**2 + columns**2 < (size / 2) ** 2
+    vessels = ((np.abs(rows) < width / 2) | (np.abs(columns) < width / 2)) & fov
+    return np.where(vessels, 60, 200)[..., None].repeat(3, 2).astype(np.uint8) * fov[..., None], fov
+
+
+@pytest.mark.parametrize(("width", "expected"), [(12, 200), (6, 400), (24, 200 / 2**0.5)])
+def test_a_photograph_is_seen_at_the_scale_of_what_was_learned(width, expected, monkeypatch):
+    seen, average = [], predict.average_views
+
+    def spy(network, *arguments, **options):
+        seen.append(network.preparation.fov_diameter)
+        return average(network, *arguments, **options)
+
+    monkeypatch.setattr(predict, "average_views", spy)
+    network = net(Pixelwise(), fov_diameter=200, patch_size=64, stride=32)
+    usual = predict_image(network, *crossed(width))
+    assert seen == [200]
+    network.facts["learned_width"] = 0.04  # 12 of 300 pixels
+    found = predict_image(network, *crossed(width))
+    assert seen[-1] == pytest.approx(expected, rel=0.12) and len(seen) <= 4
+    assert found.shape == usual.shape
+
+
+def test_a_photograph_with_hardly_a_vessel_keeps_the_usual_scale():
+    image, fov = crossed(0)
+    image[150:153, 150:153] = 60  # the one dark place
+    network = net(Pixelwise(), fov_diameter=200, patch_size=64, stride=32)
+    network.facts["learned_width"] = 0.04
+    assert (
+        predict.at_fitting_scale(network, image, fov, batch_size=1, precision="float32").preparation
+        == network.preparation
+    )

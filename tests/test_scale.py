@@ -3,12 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from retina_utils.measures import scale
-
-
-def disc(size: int) -> np.ndarray:
-    rows, columns = np.mgrid[:size, :size] - (size - 1) / 2
-    return rows**2 + columns**2 < (size / 2) ** 2
+from retina_utils.intake import scale
 
 
 def lines(size: int, width: int) -> np.ndarray:
@@ -18,17 +13,17 @@ def lines(size: int, width: int) -> np.ndarray:
 
 
 def test_a_photograph_twice_as_large_has_vessels_of_the_same_share():
-    small = scale.widest(lines(200, 8), disc(200))
-    large = scale.widest(lines(400, 16), disc(400))
+    small = scale.widest(lines(200, 8), 200)
+    large = scale.widest(lines(400, 16), 400)
     assert small == pytest.approx(8 / 200, rel=0.3)
     assert large == pytest.approx(small, rel=0.1)
-    assert scale.widest(lines(400, 8), disc(400)) < 0.7 * large
+    assert scale.widest(lines(400, 8), 400) < 0.7 * large
 
 
 def test_hardly_any_vessel_has_no_width_and_changes_no_scale():
     drawn = np.zeros((200, 200), bool)
     drawn[100, 100:150] = True
-    found = scale.widest(drawn, disc(200))
+    found = scale.widest(drawn, 200)
     assert math.isnan(found)
     assert scale.fitting_diameter(1024, 0.01, found, 1000) == 1024
 

@@ -36,13 +36,14 @@ from retina_utils.data import FILES, Pair, load_data, load_sample
 from retina_utils.datasets import ledger
 from retina_utils.datasets.catalogue import SOURCES
 from retina_utils.images import read_binary
+from retina_utils.intake import scale
 from retina_utils.machine import files
 from retina_utils.machine.compute import choose_device
 from retina_utils.machine.runs import provenance
-from retina_utils.measures import promise, scale
+from retina_utils.measures import promise
 from retina_utils.measures.widths import by_width
 from retina_utils.models import count_parameters
-from retina_utils.predict import FLIPS, average_views, predict_image, width_seen
+from retina_utils.predict import predict_image, width_seen
 
 HERE = Path(__file__).parent
 FINDING = ("found", "on_vessel", "width_ratio")
@@ -219,17 +220,15 @@ def train_once(job: Job, recipe: dict) -> Network:
 
 
 def learned_width(network: Network, cameras: Iterable[Sequence[Pair]]) -> float:
-    """How wide vessels are in what it learned from, for :func:`retina_utils.measures.scale`.
+    """How wide vessels are in what it learned from, for :func:`retina_utils.intake.scale`.
 
     Three photographs tell a camera's scale. A share of the FOV's diameter.
     """
-    options, widths = {"batch_size": 8, "precision": "auto"}, []
+    widths = []
     for pairs in cameras:
         samples = map(load_sample, pairs[:: math.ceil(len(pairs) / 3)])
-        maps = (
-            (average_views(network, s.image, s.fov, FLIPS[:1], **options), s.fov) for s in samples
-        )
-        widths.append([width_seen(*found) for found in maps])
+        options = {"batch_size": 8, "precision": "auto"}
+        widths.append([width_seen(network, s.image, s.fov, **options) for s in samples])
     return scale.typical(widths)
 
 

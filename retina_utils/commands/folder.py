@@ -26,6 +26,7 @@ from retina_utils.data import SUFFIXES
 from retina_utils.datasets.ledger import Ledger, same_people
 from retina_utils.evaluate import Case, Results
 from retina_utils.fov import find_fov
+from retina_utils.intake import listing
 from retina_utils.intake.dicom import is_dicom, patients_key, read_dicom
 from retina_utils.machine.compute import choose_device
 from retina_utils.machine.files import fingerprint, lock_folder, read_json, sha256, write_json
@@ -377,8 +378,10 @@ def find_photographs(given: Path, out: Path, *aside: Path) -> tuple[Path, list[P
         raise RetinaError(f"{out}: is the folder of the photographs. Choose another OUT.")
     files = [given] if given.is_file() else walk(root, [out, *aside])
     if not files:
-        raise RetinaError(f"{given}: no photograph in it. Expected {', '.join(images.EXTENSIONS)}.")
-    stems = {file: str(file.with_name(images.stem_of(file))).casefold() for file in files}
+        raise RetinaError(
+            f"{given}: no photograph in it. Expected {', '.join(listing.EXTENSIONS)}."
+        )
+    stems = {file: str(file.with_name(listing.stem_of(file))).casefold() for file in files}
     count = Counter(stems.values())
     if double := [file for file in files if count[stems[file]] > 1]:
         names = ", ".join(str(file) for file in double[:4]) + (" …" if len(double) > 4 else "")
@@ -409,10 +412,10 @@ def walk(root: Path, aside: Sequence[Path]) -> list[Path]:
             subfolders.clear()
             continue
         subfolders[:] = sorted(
-            s for s in subfolders if not images.is_system(s) and (here / s).resolve() not in aside
+            s for s in subfolders if not listing.is_system(s) and (here / s).resolve() not in aside
         )
-        files += images.list_images(here)
-        if unread := images.list_unread(here):
+        files += listing.list_images(here)
+        if unread := listing.list_unread(here):
             names = ", ".join(printable(file.name) for file in unread[:4])
             print(f"{printable(here)}: {len(unread)} left out, no photographs: {names}")
     return files
@@ -443,14 +446,14 @@ def find_fov_files(folder: Path, root: Path, files: Sequence[Path]) -> dict[Path
     """The FOV mask of each photograph that has one: in the sub-folder of its name, or on top."""
     if not folder.is_dir():
         raise RetinaError(f"{folder}: no such folder. Expected one of FOV masks.")
-    stems = Counter(images.stem_of(file) for file in files)
+    stems = Counter(listing.stem_of(file) for file in files)
     places = {file.parent.relative_to(root) for file in files} | {Path()}
-    listed = [images.list_images(folder / place) for place in places if (folder / place).is_dir()]
+    listed = [listing.list_images(folder / place) for place in places if (folder / place).is_dir()]
     masks = {mask.with_suffix(""): mask for masks in listed for mask in masks}
     found = {}
     for file in files:
         # Two photographs of one name in two folders must not share one mask.
-        stem = images.stem_of(file)
+        stem = listing.stem_of(file)
         shared = [folder] if stems[stem] == 1 else []
         for place in [folder / file.parent.relative_to(root), *shared]:
             for suffix in SUFFIXES["fov"]:
@@ -459,7 +462,7 @@ def find_fov_files(folder: Path, root: Path, files: Sequence[Path]) -> dict[Path
     if not found:
         raise RetinaError(
             f"{folder}: no mask in it bears the name of a photograph. Expected such as "
-            f"{images.stem_of(files[0])}_fov.png for {files[0].name}."
+            f"{listing.stem_of(files[0])}_fov.png for {files[0].name}."
         )
     return found
 

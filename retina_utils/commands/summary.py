@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from retina_utils import printable
-from retina_utils.images import stem_of
+from retina_utils.intake.listing import stem_of
 from retina_utils.machine.files import read_csv, write_csv
 from retina_utils.show.folder_page import read_judged
 

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from retina_utils import RetinaError
-from retina_utils.images import EXTENSIONS
+from retina_utils.intake.listing import EXTENSIONS
 
 ARCHIVE = re.compile(r"(?P<stem>.+?)\.(?:zip|tar|tar\.gz|tgz|tar\.bz2|tar\.xz)", re.IGNORECASE)
 NOT_READ = re.compile(r".+\.(?:rar|7z)", re.IGNORECASE)

@@ -26,9 +26,9 @@ from retina_utils import RetinaError
 from retina_utils.checkpoint import Network
 from retina_utils.data import Pair, Splits, load_sample
 from retina_utils.datasets.catalogue import SOURCES, dataset_of, trained_on
-from retina_utils.images import stem_of
 from retina_utils.intake import likeness
 from retina_utils.intake.checks import SIZE, SMALLEST, digest
+from retina_utils.intake.listing import stem_of
 from retina_utils.intake.people import person_of
 
 ROLES = ("trained on", "chose the threshold", "chose the recipe")  # the worst first; a bit each

@@ -1,1 +1,1 @@
-"""What a drawing says: centrelines, widths, courses, scale, and what kind each mistake is."""
+"""What a drawing says: centrelines, widths, courses, and what kind each mistake is."""
