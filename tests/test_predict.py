@@ -198,7 +198,7 @@ def test_a_photograph_is_seen_at_the_scale_of_what_was_learned(width, expected, 
 
 
 def test_a_photograph_with_hardly_a_vessel_keeps_the_usual_scale():
-    image, fov = crossed(0)
+    image, fov = np.full((300, 300, 3), 200, np.uint8), np.ones((300, 300), bool)
     image[150:153, 150:153] = 60  # the one dark place
     network = net(Pixelwise(), fov_diameter=200, patch_size=64, stride=32)
     network.facts["learned_width"] = 0.04
