@@ -18,7 +18,7 @@ export MALLOC_TOP_PAD_ = 67108864
 as_typed = RETINA_COMMAND='$(subst ','\'',make $@ $(strip $(foreach v,$(1),$(if $($v),$v="$($v)"))))'
 
 .DEFAULT_GOAL := help
-.PHONY: help run-all verify report predict adapt benchmark pretrained bench test test-units test-notebooks test-browser test-robust lab import-data diff refresh tiny badges lint lock audit clean
+.PHONY: help run-all verify compare report predict adapt benchmark pretrained bench test test-units test-notebooks test-browser test-robust lab import-data diff refresh tiny badges lint lock audit clean
 
 help: ## list the commands
 	@echo "Retinal-vessel segmentation notebooks. Commands:"
@@ -32,6 +32,10 @@ run-all: $(VENV)/.installed ## run the series: PRESET=tiny DATA=folder RUN=name 
 verify: $(VENV)/.installed ## run a finished run anew and compare every result: RUN=name
 	@$(if $(RUN),,echo 'Usage: make verify RUN=<name of a folder in outputs>' >&2; exit 2)
 	@$(call as_typed,RUN ARGS) $(PY) -m retina_utils.commands verify "$(RUN)" $(ARGS)
+
+compare: $(VENV)/.installed ## is run B better than run A, photograph by photograph? A=name B=name
+	@$(if $(and $(A),$(B)),,echo 'Usage: make compare A=<name of a folder in outputs> B=<another>' >&2; exit 2)
+	@$(PY) -m retina_utils.commands compare "$(A)" "$(B)" $(ARGS)
 
 report: $(VENV)/.installed ## write the page of a finished run anew: RUN=name
 	@$(if $(RUN),,echo 'Usage: make report RUN=<name of a folder in outputs>' >&2; exit 2)

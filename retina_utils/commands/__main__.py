@@ -106,6 +106,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--outputs", default="outputs", help="folder of the runs")
     add("--notebooks", default="notebooks", help="folder of the notebooks")
 
+    add = command("compare", "commands.compare:compare_runs", "is run B better than run A?")
+    add("a", help="name of a finished run, a folder in --outputs")
+    add("b", help="another, tested on the same photographs")
+    add("--outputs", default="outputs", help="folder of the runs")
+
     add = command("report", "show.report:write_report", "write the page of a finished run anew")
     add("run_folder", type=Path, help="outputs/<run>")
     return top
