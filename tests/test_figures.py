@@ -12,6 +12,7 @@ from PIL import Image
 from retina_utils import metrics
 from retina_utils.evaluate import Case
 from retina_utils.measures import mistakes
+from retina_utils.measures.compare import Comparison
 from retina_utils.show import figures, pictures
 
 matplotlib.use("agg")
@@ -246,3 +247,52 @@ def test_a_name_with_dollars_is_drawn_as_it_is(sample):
     fig = figures.plot_gallery([sample.image], ["a$^$b"], 1)
     figures.encode(fig)
     assert fig.axes[0].get_title(loc="left") == "a$^$b" or fig.axes[0].get_title() == "a$^$b"
+
+
+def test_cuts_lie_where_the_curve_comes_to_half_of_the_dice_and_to_one_half():
+    share = np.linspace(0, 1, metrics.LEVELS) ** 2
+    vessel = np.rint(1e6 * share).astype(np.int64)
+    histogram = metrics.Histogram(vessel, 10**6 - vessel)
+    ax = figures.plot_cuts(histogram).axes[0]
+    rings = [line.get_xydata()[0] for line in ax.lines if line.get_marker() == "o"]
+    upright = [line.get_xdata()[0] for line in ax.lines if len({*line.get_xdata()}) == 1][1::2]
+    best = [metrics.best_threshold([histogram], by) for by in ("dice", "accuracy")]
+    assert upright == pytest.approx(best)
+    assert [x for x, _ in rings] == pytest.approx(best, abs=0.01)
+    assert [y for _, y in rings] == pytest.approx([best[0] ** 2, 0.5], abs=0.01)
+
+
+def test_differences_are_drawn_by_photograph_and_the_interval_from_five_people_on():
+    change = np.array([0.02, -0.01, 0.03, 0.04, 0.01])
+    scores = {"dice": np.stack([np.full(5, 0.7), 0.7 + change])}
+    names = [f"eye_{i}" for i in range(5)]
+    found = Comparison(("a", "b"), names, list("vwxyz"), scores)
+    fig = figures.plot_differences(found)
+    dots = [line.get_xdata() for line in fig.axes[0].lines[:2]]
+    assert [sorted(x) for x in dots] == [
+        pytest.approx([0.01, 0.02, 0.03, 0.04]),
+        pytest.approx([-0.01]),
+    ]
+    labels = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert labels[:2] == ["b is better: 4", "a is better: 1"]
+    assert labels[2].startswith("95 % interval of the mean, over people: +0.0")
+    assert labels[3] == "mean +0.018"
+    ticks = [tick.get_text() for tick in fig.axes[0].get_yticklabels()]
+    assert ticks == ["eye_1", "eye_4", "eye_0", "eye_2", "eye_3"]
+    few = figures.plot_differences(found._replace(people=list("vvwxy")))
+    assert "interval" not in "".join(text.get_text() for text in few.legends[0].get_texts())
+
+
+def test_tries_have_a_line_for_each_choice_and_a_dot_for_each_try():
+    rows = [
+        {"loss": "bce", "seed": "0", "dice": "0.80", "low": "0.75", "high": "0.85"},
+        {"loss": "bce", "seed": "1", "dice": "0.82", "low": "", "high": ""},
+        {"loss": "dice", "seed": "0", "dice": "0.70", "low": "0.6", "high": "0.8"},
+    ]
+    ax = figures.plot_tries(rows, ["loss"], "dice", interval=("low", "high")).axes[0]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["bce", "dice"]
+    assert [line.get_xydata().tolist() for line in ax.lines] == [
+        [[0.80, 0], [0.82, 0]], [[pytest.approx(0.81), 0]], [[0.70, 1]],
+    ]  # fmt: skip
+    bars = [bar.get_segments()[0][:, 0].tolist() for bar in ax.collections]
+    assert bars == [[0.75, 0.85], [0.6, 0.8]]

@@ -22,6 +22,8 @@ from retina_utils.evaluate import Case
 from retina_utils.frame import frame_of
 from retina_utils.machine.files import atomic_path
 from retina_utils.measures import mistakes
+from retina_utils.measures.calibration import crossing
+from retina_utils.measures.compare import Comparison
 from retina_utils.show import pictures
 from retina_utils.show.pictures import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILLION
 from retina_utils.show.tables import OF_A_DECISION
@@ -294,6 +296,87 @@ def plot_calibration(
     bottom.bar(left, pixels / pixels.sum(), 1 / bins, align="edge", color=SKY, ec="white", lw=0.5)
     bottom.set(xlabel="predicted probability", ylabel="share of pixels", yscale="log")
     fig.align_ylabels()
+    return fig
+
+
+def plot_cuts(histogram: metrics.Histogram) -> Figure:
+    """Why a threshold lies where it does: the reliability curve, and what Dice and accuracy want.
+
+    Dice is best cut where half of that Dice of the pixels are vessel, accuracy where half of them
+    are (Lipton et al., ECML PKDD 2014): rings, where the curve comes to these shares; lines, the
+    thresholds found best by trying all of them.
+    """
+    table = metrics.reliability(histogram, bins=20)
+    fig, ax = _axes(WIDTH * 0.75, 3.8)
+    ax.plot((0, 1), (0, 1), color=GREY, lw=0.8, ls="--", label="perfectly calibrated")
+    ax.plot(table["promised"], table["found"], ".-", color=INK, label="network")
+    for by, colour in {"dice": BLUE, "accuracy": ORANGE}.items():
+        best = metrics.best_threshold([histogram], by)
+        dice = metrics.evaluate(histogram, best)["dice"]
+        share, name = (dice / 2, "half of the best Dice") if by == "dice" else (0.5, "one half")
+        at = crossing(histogram, share)
+        ax.axhline(share, color=colour, lw=0.8, ls=":")
+        look = {"ms": 9, "mfc": "none", "mec": colour, "mew": 1.6}
+        ax.plot(at, share, "o", label=f"{name} ({share:.3f}) is vessel at {at:.3f}", **look)
+        ax.axvline(best, color=colour, lw=1, label=f"best threshold for {NAMES[by]}: {best:.3f}")
+    ax.set(xlabel="predicted probability", ylabel="share of vessel pixels")
+    ax.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
+    fig.legend(loc="outside right upper")
+    return fig
+
+
+def plot_differences(found: Comparison, score: str = "dice") -> Figure:
+    """What B has more than A on each photograph, sorted; their mean, and its interval if known."""
+    change, (a, b) = found.difference(score), found.runs
+    order = [i for i in np.argsort(change) if not np.isnan(change[i])]
+    rows, change = np.arange(len(order)), change[order]
+    fig, ax = _axes(6.4, 1 + min(0.2 * len(rows), 8))
+    ax.hlines(rows, 0, change, color=GREY, lw=0.8)
+    for better, colour in {True: BLUE, False: ORANGE}.items():
+        chosen = (change > 0) == better
+        words = f"{b if better else a} is better: {np.count_nonzero(chosen & (change != 0))}"
+        ax.plot(change[chosen], rows[chosen], label=words, **POINT | {"color": colour})
+    low, high = found.interval(score)
+    if not np.isnan(low):
+        words = f"95 % interval of the mean, over people: {low:+.3f} to {high:+.3f}"
+        ax.axvspan(low, high, color=SKY, alpha=0.3, lw=0, label=words)
+    mean = change.mean()
+    ax.axvline(mean, color=INK, lw=1, ls="--", label=f"mean {mean:+.3f}")
+    ax.axvline(0, color=INK, lw=0.6)
+    named = rows[: 41 if len(rows) <= 40 else 0]  # more names would lie on top of each other
+    ax.set_yticks(named, [found.photographs[order[i]] for i in named])
+    ax.set(xlabel=f"{NAMES[score]}: {b} minus {a}")
+    fig.legend(loc="outside right upper")
+    return fig
+
+
+def plot_tries(
+    rows: Sequence[dict],
+    by: Sequence[str],
+    score: str,
+    label: str = "",
+    interval: tuple[str, str] | None = None,
+) -> Figure:
+    """One score of several trainings: a line for each choice, a dot for each try, | their mean.
+
+    ``rows`` are those of a CSV in ``benchmarks/results/experiments``, as numbers or their text;
+    ``by`` are the columns whose values make a choice, and ``interval`` those with two ends.
+    """
+    lines = {}
+    for row in rows:
+        lines.setdefault(", ".join(str(row[key]) for key in by), []).append(row)
+    fig, ax = _axes(6.4, 0.8 + 0.24 * len(lines))
+    for y, some in enumerate(lines.values()):
+        for row in some if interval else ():
+            if all(row[end] for end in interval):
+                ax.hlines(y, *(float(row[end]) for end in interval), color=SKY, lw=4)
+        values = [float(row[score]) for row in some]
+        ax.plot(values, [y] * len(values), **POINT | {"color": BLUE})
+        if len(values) > 1:
+            ax.plot(np.mean(values), y, "|", color=INK, ms=11, zorder=3)
+    ax.set_yticks(range(len(lines)), [*lines])
+    ax.set(xlabel=label or NAMES.get(score, score), ylim=(len(lines) - 0.5, -0.5))
+    ax.grid(axis="x", color=GREY, lw=0.4, alpha=0.4)
     return fig
 
 
