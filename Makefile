@@ -51,6 +51,7 @@ test-units: $(VENV)/.installed ## the package's tests alone
 test-notebooks: $(VENV)/.installed ## every notebook end to end on the tiny data (nbval)
 	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && mkdir "$$copy/outputs" "$$copy/data" && \
 	cp -r notebooks "$$copy" && cp -r data/README.md data/tiny "$$copy/data" && \
+	mkdir "$$copy/benchmarks" && cp -r benchmarks/results "$$copy/benchmarks" && \
 	cp tests/nbval_conftest.py "$$copy/conftest.py" && cp tests/nbval_outcome.py "$$copy/test_outcome.py" && \
 	echo '[pytest]' > "$$copy/pytest.ini" && \
 	RETINA_QUIET=1 $(PY) -m pytest --rootdir "$$copy" -c "$$copy/pytest.ini" -p no:cacheprovider \
