@@ -3,9 +3,10 @@
 import math
 
 import numpy as np
+import pytest
 
 from retina_utils import models
-from retina_utils.show.tables import Table, level_table, mean_sd
+from retina_utils.show.tables import Table, level_table, mean_by, mean_sd
 
 
 def test_text_is_aligned_with_numbers_on_the_right():
@@ -75,3 +76,16 @@ def test_level_table_lists_the_u_and_all_its_parameters():
 
 def test_a_mean_that_cannot_be_had_is_a_dash():
     assert mean_sd(None, float("nan")) == "– ± –"
+
+
+def test_means_are_taken_over_the_tries_of_each_choice():
+    rows = [
+        {"loss": "bce", "seed": "0", "dice": "0.8"},
+        {"loss": "dice", "seed": "0", "dice": "0.7"},
+        {"loss": "bce", "seed": "1", "dice": "0.9"},
+        {"loss": "focal", "seed": "0", "dice": ""},
+    ]
+    means = mean_by(rows, ["loss"], ["dice"])
+    assert [row["loss"] for row in means] == ["bce", "dice", "focal"]
+    assert [row["dice"] for row in means][:2] == pytest.approx([0.85, 0.7])
+    assert math.isnan(means[2]["dice"])

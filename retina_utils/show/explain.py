@@ -5,7 +5,6 @@ drawn by :mod:`retina_utils.show.figures`.
 """
 
 import math
-import statistics
 import time
 from collections import defaultdict
 
@@ -97,7 +96,7 @@ def level_costs(model: nn.Module, size: int, repeats: int = 5) -> list[dict]:
     """What each level of a ``models.UNet`` holds and costs for one patch of ``size`` pixels.
 
     Rows of ``level`` (1 is the finest; its way down and up together), ``parameters``,
-    ``multiply-adds`` and ``ms``, the median of some forward passes on this machine.
+    ``multiply-adds`` and ``ms``, of the fastest of some forward passes.
     """
     with torch.device("meta"):  # counted on shapes
         twin = build_model(model.architecture, model.settings).eval()
@@ -117,7 +116,7 @@ def level_costs(model: nn.Module, size: int, repeats: int = 5) -> list[dict]:
 
 @torch.inference_mode()
 def _seconds_by_stage(model: nn.Module, size: int, repeats: int) -> dict[str, float]:
-    """Median seconds of a forward pass in each stage: down.0, up.0, fuse.0, ..., head."""
+    """Fastest seconds of a forward pass in each stage: down.0, up.0, fuse.0, ..., head."""
     stages = [
         f"{part}.{i}" for part in ("down", "up", "fuse") for i in range(len(getattr(model, part)))
     ]
@@ -138,11 +137,13 @@ def _seconds_by_stage(model: nn.Module, size: int, repeats: int) -> dict[str, fl
     model.train(was_training)
     for hook in hooks:
         hook.remove()
-    return {name: statistics.median(times[1:]) for name, times in spent.items()}
+    return {name: min(times[1:]) for name, times in spent.items()}
 
 
 def plot_level_costs(rows: list[dict]) -> Figure:
-    """Parameters, multiply-adds and time of each level, side by side, as shares of the whole."""
+    """Parameters, multiply-adds and time of each level, side by side, as shares of the whole.
+
+    ``rows`` are those of :func:`level_costs`, as numbers or their text."""
     names = ("parameters", "multiply-adds", "ms")
     fig, axes = plt.subplots(1, 3, figsize=(8.4, 2.6), sharey=True, layout="constrained")
     for ax, name in zip(axes, names, strict=True):

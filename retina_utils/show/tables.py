@@ -2,6 +2,7 @@
 
 import math
 import numbers
+import statistics
 from collections.abc import Sequence
 from functools import partial
 
@@ -88,6 +89,21 @@ def mean_sd(mean: float, sd: float, digits: int = 3) -> str:
     """Mean and standard deviation as they are printed: "0.812 ± 0.015"."""
     mean, sd = (math.nan if value is None else float(value) for value in (mean, sd))
     return f"{as_text(mean, digits)} ± {as_text(sd, digits)}"
+
+
+def mean_by(rows: Sequence[dict], by: Sequence[str], scores: Sequence[str]) -> list[dict]:
+    """The mean of some columns for each choice: a row for each combination of the columns ``by``.
+
+    ``rows`` may be those of a CSV, numbers as their text; a cell without one makes the mean nan.
+    """
+    groups = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in by), []).append(row)
+    return [
+        dict(zip(by, choice, strict=True))
+        | {key: statistics.fmean(float(row[key] or "nan") for row in some) for key in scores}
+        for choice, some in groups.items()
+    ]
 
 
 def _is_number(value) -> bool:
