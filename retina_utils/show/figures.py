@@ -160,8 +160,9 @@ def plot_history(rows: Sequence[dict], best: int | None = None) -> Figure:
     halves = [key.partition("_") for key in history]
     names = list(dict.fromkeys(name for part, _, name in halves if part in parts))
     names += ["lr"] if "lr" in history else []
-    columns = len(names) // 2 + 1  # one panel is left for the legend
-    fig, axes = _axes(WIDTH, 4, 2, columns, sharex=True)
+    lines = 1 if len(names) < 4 else 2
+    columns = len(names) // lines + 1  # one panel is left for the legend
+    fig, axes = _axes(WIDTH, 2 * lines + 0.4 * (lines == 1), lines, columns, sharex=True)
     dot = "." if len(rows) < 15 else ""
     for ax, name in zip(axes.flat, names, strict=False):
         for part, (label, colour, line) in parts.items():
@@ -177,7 +178,7 @@ def plot_history(rows: Sequence[dict], best: int | None = None) -> Figure:
         ax.xaxis.set_tick_params(labelbottom=True)
     for ax in axes.flat[len(names) :]:
         ax.axis("off")
-    plt.setp(axes.flat[len(names) - columns : len(names)], xlabel="epoch")
+    plt.setp(axes.flat[max(len(names) - columns, 0) : len(names)], xlabel="epoch")
     axes.flat[len(names)].legend(*axes.flat[0].get_legend_handles_labels(), loc="center left")
     return fig
 
