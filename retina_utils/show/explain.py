@@ -206,18 +206,20 @@ def two_drawings() -> dict[str, np.ndarray]:
     return {"vessels": vessels, "too wide": wide, "with gaps": gaps}
 
 
-def thin_window(case: Case, side: int = 48) -> tuple[slice, slice]:
-    """The window of a case with most thin vessel that is neither sure nor given up."""
-    thin = Drawing(case.vessels).thin(THIN * fov_diameter(case.fov)) & case.fov
-    open_to_doubt = thin & (case.probability > 0.3) & (case.probability < 0.9)
-    share = ndimage.uniform_filter(open_to_doubt.astype(np.float32), side, mode="constant")
+def thin_window(case: Case) -> tuple[slice, slice]:
+    """A window a sixth of the FOV wide with thin vessel in doubt, and little of any other."""
+    diameter = fov_diameter(case.fov)
+    thin = Drawing(case.vessels).thin(THIN * diameter) & case.fov
+    doubt = thin & (case.probability > 0.3) & (case.probability < 0.9)
+    weight, side = np.where(doubt, 1.0, -0.4 * case.vessels), diameter // 6
+    share = ndimage.uniform_filter(weight, side, mode="constant")
     centre = np.unravel_index(np.argmax(share), share.shape)
     return pictures.window_at(case.fov.shape, (side, side), centre)
 
 
-def plot_thin_vessel(case: Case, thresholds=(0.3, 0.5, 0.7, 0.9), side: int = 48) -> Figure:
+def plot_thin_vessel(case: Case, thresholds=(0.3, 0.5, 0.7, 0.9)) -> Figure:
     """One thin vessel: the photograph, the probability, and what each threshold leaves of it."""
-    window = thin_window(case, side)
+    window = thin_window(case)
     image, p, vessels, fov = (part[window] for part in case[1:])
     shown = {"photograph": image, "probability": p.clip(0, 1)}
     for threshold in thresholds:
