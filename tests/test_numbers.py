@@ -162,6 +162,8 @@ def test_rings_specks_spurs_and_nothing_at_all():
     smooth_bar = numbers.measure(bump, fov)
     bump[86:90, 100:103] = bump[10, 10] = True  # on the edge; and a speck
     assert numbers.measure(bump, fov)["end_points"] == smooth_bar["end_points"] == 2
+    bump[:], bump[50:60, 50:60] = False, True  # no longer than wide
+    assert math.isnan(numbers.measure(bump, fov)["width_mean"])
     nothing = numbers.measure(bump & False, fov)
     assert nothing["density"] == nothing["length"] == nothing["branch_points"] == 0
     assert math.isnan(nothing["width_mean"]) and math.isnan(nothing["fractal_dimension"])

@@ -72,6 +72,9 @@ def segments_of(drawing: np.ndarray, diameter: float, cut: float = 0.5) -> Segme
     off = (sides[:, 0] - sides[:, 1]) / 2  # the centreline's pixels are up to one off the middle
     points = points + across * (off * outside)[:, None]
     length = course(smooth(points, of, sigma), of, count)[0]
+    if not outside.any():  # nothing is longer than it is wide
+        nothing = *np.zeros((6, count)), *np.zeros((2, 0))
+        return Segments(length, *nothing, forks, ends, np.argwhere(centre) - 2)
     points, of, width = points[outside], of[outside], sides[outside].sum(axis=1)
     points = smooth(points, of, sigma)
     parts = np.split(width, np.flatnonzero(np.diff(of)) + 1)
