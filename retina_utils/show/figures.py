@@ -22,8 +22,8 @@ from retina_utils.evaluate import Case
 from retina_utils.frame import frame_of
 from retina_utils.machine.files import atomic_path
 from retina_utils.measures import mistakes
-from retina_utils.measures.reliability import crossing
 from retina_utils.measures.compare import Comparison
+from retina_utils.measures.reliability import crossing
 from retina_utils.show import pictures
 from retina_utils.show.pictures import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILLION
 from retina_utils.show.tables import OF_A_DECISION
