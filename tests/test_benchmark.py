@@ -164,7 +164,7 @@ def test_the_network_in_the_box_is_small_and_says_what_it_saw():
     page = checkpoint.PRETRAINED.with_suffix(".md").read_text(encoding="utf-8")
     assert f"{network.threshold:.3f}" in page and network.card["made"]["command"] in page
     anew = card.card_page(network, checkpoint.PRETRAINED)
-    assert "# The network in the box\n" in anew and "It has seen two cameras" in anew
+    assert "# The network in the box\n" in anew and "It has seen three cameras" in anew
     tables = [[row for row in text.splitlines() if row[:1] == "|"] for text in (page, anew)]
     assert tables[0] == tables[1]
 
@@ -279,12 +279,12 @@ def test_a_training_that_there_is_not_is_refused_by_name(mine, capsys):
         (["--others", "moon"], "no such data set"),
         (["--jobs", "-1"], "--jobs -1: expected"),
         (["--folds", "9"], "9 folds of 4 people"),
-        (["-p", "loss", "luck"], "recipe: loss: unknown 'luck'"),
-        (["-p", "augment", "luck"], "recipe: augment"),
-        (["-p", "optimizer", "luck"], "recipe: optimizer"),
-        (["-p", "precision", "luck"], "recipe: precision"),
-        (["-p", "device", "luck"], "recipe: device"),
-        (["-p", "widths", "[]"], "recipe: "),
+        (["-p", "loss", "luck"], "loss='luck': expected one of bce, "),
+        (["-p", "augment", "luck"], "augment='luck': expected one of "),
+        (["-p", "optimizer", "luck"], "optimizer='luck': expected one of "),
+        (["-p", "precision", "luck"], "precision='luck': expected one of "),
+        (["-p", "device", "luck"], "device='luck': expected one of auto, "),
+        (["-p", "widths", "[]"], "widths=[]: expected a list"),
     ],
 )
 def test_what_cannot_end_well_is_refused_before_any_training(
