@@ -157,6 +157,7 @@ def test_rings_specks_spurs_and_nothing_at_all():
     found = numbers.measure(ring, fov)
     assert found["length"] == pytest.approx(2 * np.pi * 60, rel=0.05)
     assert found["branch_points"] == found["end_points"] == 0
+    assert math.isnan(found["tortuosity"])  # arc over chord, and there is no chord
     bump = np.zeros((200, 200), bool)
     bump[90:101, 20:180] = True
     smooth_bar = numbers.measure(bump, fov)

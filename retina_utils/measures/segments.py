@@ -51,7 +51,8 @@ def segments_of(drawing: np.ndarray, diameter: float, cut: float = 0.5) -> Segme
     centre = skeletonize(vessels, method="lee")  # Zhang's eats diagonal vessels from their ends
     radius = radii(vessels, centre)
     paths, degree = trace(centre)
-    while spurs := [path for path in paths if is_spur(path, degree, radius)]:
+    for _ in range(3):  # a spur may have spurs; noise has them without end
+        spurs = [path for path in paths if is_spur(path, degree, radius)]
         centre.ravel()[[p for path in spurs for p in path if degree[p] < 3]] = False
         paths, degree = trace(centre)
     forks, ends = count_nodes(paths, degree, radius)
@@ -82,6 +83,7 @@ def segments_of(drawing: np.ndarray, diameter: float, cut: float = 0.5) -> Segme
     weight = steps_at(points, of)
     mean = ratio(*(np.bincount(of, w, count) for w in (width * weight, weight)))
     arcs = course(points, of, count)
+    arcs[1][[path[0] == path[-1] for path in paths]] = 0  # a ring has no chord
     return Segments(length, *arcs, mean, width, weight, forks, ends, np.argwhere(centre) - 2)
 
 
