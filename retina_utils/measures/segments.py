@@ -51,9 +51,9 @@ def segments_of(drawing: np.ndarray, diameter: float, cut: float = 0.5) -> Segme
     centre = skeletonize(vessels, method="lee")  # Zhang's eats diagonal vessels from their ends
     radius = radii(vessels, centre)
     paths, degree = trace(centre)
-    for _ in range(3):  # a spur may have spurs; noise has them without end
+    for _ in range(3):  # a spur may have spurs
         spurs = [path for path in paths if is_spur(path, degree, radius)]
-        centre.ravel()[[p for path in spurs for p in path if degree[p] < 3]] = False
+        centre.flat[[p for path in spurs for p in path if degree[p] < 3]] = False
         paths, degree = trace(centre)
     forks, ends = count_nodes(paths, degree, radius)
     sigma = max(3, SMOOTH * diameter)
