@@ -72,6 +72,14 @@ def build_parser() -> argparse.ArgumentParser:
     add("--weights", default="pretrained", help="the start; the network in the box by default")
     add("--outputs", default="outputs", help="folder of the runs")
 
+    add = command("onnx", "commands.onnx:write_onnx", "a network as one ONNX file, checked")
+    add("--weights", default="pretrained", help="a checkpoint; the network in the box by default")
+    add("--out", default="outputs/onnx/network.onnx", help="the file to write")
+
+    add = command("page", "commands.onnx:write_page", "a network as one HTML file, used offline")
+    add("--weights", default="pretrained", help="a checkpoint; the network in the box by default")
+    add("--out", default="outputs/page/vessels.html", help="the file to write")
+
     add = command("benchmark", "commands.benchmark:run_benchmark", "one table by cross-validation")
     add("datasets", nargs="+", help="names of folders in --data; several are trained on together")
     add("--data", default="data", type=Path, help="where the imported data sets lie")

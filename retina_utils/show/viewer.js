@@ -1,6 +1,7 @@
 // The threshold viewer: starts every .rv block of the page that has not been started yet.
 // A block holds its data as JSON; pictures are data URIs. Nothing is fetched, nothing is stored.
-// A page with more photographs than fit into a block gives them one by one: root.viewer.choose(item).
+// A page with more photographs than fit into a block gives them one by one: root.viewer.choose(item);
+// an item that brings load() gives its pixels itself.
 (() => {
   "use strict";
   const VIEWS = {
@@ -192,7 +193,7 @@
     let wanted;
     async function choose(next) {
       wanted = next;
-      const found = cache.get(next) || (await kinds(next));
+      const found = cache.get(next) || (await (next.load || kinds)(next));
       cache.delete(next); // the last one seen comes last
       cache.set(next, found);
       if (cache.size > 6) cache.delete(cache.keys().next().value);

@@ -1,0 +1,172 @@
+"""Our preparation in ONNX's operators: what `frame.py`, `patches.py` and `predict.py` say, again.
+
+Each function bears the name of what it does again, and gives the same to a few millionths. They
+are never run here: onnxscript reads their source and writes a graph.
+"""
+
+import numpy as np
+import onnx
+from onnxscript import BOOL, DOUBLE, FLOAT, INT64, UINT8, script, values
+from onnxscript import opset20 as op
+
+from retina_utils.checkpoint import Network
+
+OPSET = 20  # of ONNX: the first with Resize's antialias on all its types; onnxruntime 1.17 reads it
+OWN = values.Opset("retina", 1)  # of the network, until its nodes are put where it is called
+
+
+@script(default_opset=op)
+def first_and_end(inside: BOOL["length"]) -> INT64[2]:
+    """Where the first True is, and the place after the last."""
+    number = op.Cast(inside, to=UINT8.dtype)
+    first = op.ArgMax(number, axis=0, keepdims=1)
+    last = op.ArgMax(number, axis=0, keepdims=1, select_last_index=1)
+    return op.Concat(first, last + 1, axis=0)
+
+
+@script(default_opset=op)
+def area_mean(array: DOUBLE["length", "n"], pixels: INT64[1]) -> DOUBLE["n", "pixels"]:
+    """Means over the length of each new pixel, by a difference of running sums; transposed."""
+    length = op.Shape(array, start=0, end=1)
+    step = op.Cast(length, to=DOUBLE.dtype) / op.Cast(pixels, to=DOUBLE.dtype)
+    sums = op.Pad(op.CumSum(array, 0), [1, 0, 0, 0])
+    edges = op.Cast(op.Range(0, op.Squeeze(pixels) + 1, 1), to=DOUBLE.dtype) * step
+    below = op.Min(op.Cast(op.Floor(edges), to=INT64.dtype), length)
+    share = op.Unsqueeze(edges - op.Cast(below, to=DOUBLE.dtype), [1])
+    lower, upper = op.Gather(sums, below), op.Gather(sums, op.Min(below + 1, length))
+    at = lower + (upper - lower) * share
+    totals = op.Slice(at, [1], pixels + 1, [0]) - op.Slice(at, [0], pixels, [0])
+    return op.Transpose(totals / step, perm=[1, 0])
+
+
+@script(default_opset=op)
+def resize(array, size: INT64[2]):
+    """(1, C, H, W) by Pillow's bicubic filter, rounded where its type asks for it."""
+    sizes = op.Concat(op.Shape(array, start=0, end=2), size, axis=0)
+    return op.Resize(
+        array, None, None, sizes, mode="cubic", cubic_coeff_a=-0.5, antialias=1, exclude_outside=1
+    )
+
+
+@script(default_opset=op)
+def tent(length: INT64, half: INT64) -> FLOAT["length", "length"]:
+    place = op.Range(0, length, 1)
+    apart = op.Abs(op.Unsqueeze(place, [1]) - op.Unsqueeze(place, [0]))
+    box = op.Cast(apart <= half, to=DOUBLE.dtype) / op.Cast(2 * half + 1, to=DOUBLE.dtype)
+    return op.Cast(op.MatMul(box, box), to=FLOAT.dtype)
+
+
+@script(default_opset=op)
+def smooth(array: FLOAT[1, "C", "h", "w"], half: INT64) -> FLOAT[1, "C", "h/4", "w/4"]:
+    quarter = op.AveragePool(array, kernel_shape=[4, 4], strides=[4, 4], ceil_mode=1)
+    height, width = op.Shape(quarter, start=2, end=3), op.Shape(quarter, start=3, end=4)
+    down, across = tent(op.Squeeze(height), half), tent(op.Squeeze(width), half)
+    return op.MatMul(op.MatMul(down, quarter), across)
+
+
+@script(default_opset=op)
+def surroundings(array, fov, weight, half: INT64):
+    mean = smooth(array * fov, half) / weight
+    whole = op.Resize(mean, None, [1.0, 1.0, 4.0, 4.0], mode="linear")
+    return op.Slice(whole, [0, 0], op.Shape(array, start=2, end=4), [2, 3])
+
+
+@script(default_opset=op)
+def normalise_locally(image: FLOAT[1, "C", "h", "w"], fov: FLOAT[1, 1, "h", "w"]):
+    high = op.ReduceSum(op.ReduceMax(fov, [0, 1, 3], keepdims=0), keepdims=0)
+    wide = op.ReduceSum(op.ReduceMax(fov, [0, 1, 2], keepdims=0), keepdims=0)
+    half = op.Max(op.Cast(op.Round(op.Max(high, wide) / 120.0), to=INT64.dtype), 1)
+    weight = op.Max(smooth(fov, half), 0.001)
+    away = (image - surroundings(image, fov, weight, half)) * fov
+    deviation = op.Sqrt(surroundings(away * away, fov, weight, half))
+    return op.Clip(away / op.Max(deviation, 0.00392156862745098), -6.0, 6.0)
+
+
+@script(default_opset=op)
+def normalise_photograph(image: FLOAT[1, "C", "h", "w"], fov: FLOAT[1, 1, "h", "w"]):
+    area = op.ReduceSum(fov)
+    away = (image - op.ReduceSum(image * fov, [2, 3]) / area) * fov
+    deviation = op.Sqrt(op.ReduceSum(away * away, [2, 3]) / area)
+    return away / op.Max(deviation, 0.00392156862745098)
+
+
+@script(default_opset=op)
+def green(colours: UINT8[1, 3, "h", "w"]) -> UINT8[1, 1, "h", "w"]:
+    return op.Slice(colours, [1], [2], [1])
+
+
+@script(default_opset=op)
+def luminance(colours: UINT8[1, 3, "h", "w"]) -> UINT8[1, 1, "h", "w"]:
+    """In Pillow's whole numbers."""
+    weights = op.Constant(value_ints=[19595, 38470, 7471])
+    parts = op.Cast(colours, to=INT64.dtype) * op.Reshape(weights, [1, 3, 1, 1])
+    return op.Cast((op.ReduceSum(parts, [1]) + 32768) / 65536, to=UINT8.dtype)
+
+
+@script(default_opset=op)
+def rgb(colours: UINT8[1, 3, "h", "w"]) -> UINT8[1, 3, "h", "w"]:
+    return op.Identity(colours)
+
+
+SEEN = {"green": green, "luminance": luminance, "rgb": rgb}
+NORMALISED = {"local": normalise_locally, "photograph": normalise_photograph}
+
+
+def whole_graph(network: Network) -> onnx.ModelProto:
+    """From a photograph and its FOV to its probability; the network is one node, OWN.Network."""
+    preparation = network.preparation
+    frame = preparation.frame(np.ones((64, 64), bool))
+    margin, diameter = frame.margin, float(max(frame.size))
+    least, multiple = preparation.patch_size, network.model.multiple
+    around = [0, 0, margin, margin] * 2
+    seen, normalise = SEEN[preparation.channels], NORMALISED[preparation.normalisation]
+
+    @script(default_opset=op)
+    def retina(
+        image: UINT8["height", "width", "colours"], fov: BOOL["height", "width"], views: INT64
+    ) -> FLOAT["height", "width"]:
+        # frame.frame_of: the box around the FOV, and its size once resampled
+        number = op.Cast(fov, to=UINT8.dtype)
+        rows = first_and_end(op.Cast(op.ReduceMax(number, [1], keepdims=0), to=BOOL.dtype))
+        columns = first_and_end(op.Cast(op.ReduceMax(number, [0], keepdims=0), to=BOOL.dtype))
+        start = op.Concat(op.Slice(rows, [0], [1]), op.Slice(columns, [0], [1]), axis=0)
+        end = op.Concat(op.Slice(rows, [1], [2]), op.Slice(columns, [1], [2]), axis=0)
+        native = end - start
+        sides = op.Cast(native, to=DOUBLE.dtype)
+        scale = op.Cast(diameter, to=DOUBLE.dtype) / op.ReduceMax(sides, keepdims=0)
+        size = op.Max(op.Cast(op.Round(sides * scale), to=INT64.dtype), 1)
+
+        # Frame.view and Preparation.view
+        crop = op.Slice(op.Slice(image, start, end, [0, 1]), [0], [3], [2])
+        colours = op.Unsqueeze(op.Transpose(crop, perm=[2, 0, 1]), [0])
+        small = op.Cast(seen(resize(colours, size)), to=FLOAT.dtype) / 255.0
+        held = op.Cast(op.Slice(number, start, end, [0, 1]), to=DOUBLE.dtype)
+        height, width = op.Slice(size, [0], [1]), op.Slice(size, [1], [2])
+        inside = op.Cast(area_mean(area_mean(held, height), width) >= 0.5, to=FLOAT.dtype)
+        black = op.Constant(value_ints=around)
+        inside = op.Unsqueeze(inside, [0, 1])
+        given = normalise(op.Pad(small, black), op.Pad(inside, black))
+
+        # predict.average_patches, where one patch holds it all
+        viewed = op.Shape(given, start=2, end=4)
+        side = op.Max(op.ReduceMax(viewed), 2 * multiple, least)
+        side = (side + multiple - 1) / multiple * multiple
+        below = op.Concat([0, 0, 0, 0, 0, 0], side - viewed, axis=0)
+        total = op.Slice(given * 0.0, [0], [1], [1])
+        for view in range(views):
+            turned = op.Concat(op.Mod(view / 2, [2]), op.Mod(view, [2]), axis=0)  # as FLIPS
+            steps = 1 - 2 * turned
+            beyond = steps * (viewed + 1)
+            mirrored = op.Slice(given, -turned, beyond, [2, 3], steps)
+            probability = OWN.Network(op.Pad(mirrored, below))
+            probability = op.Slice(probability, [0, 0], viewed, [2, 3])
+            total = total + op.Slice(probability, -turned, beyond, [2, 3], steps)
+        mean = total / op.Cast(views, to=FLOAT.dtype)
+
+        # Frame.restore
+        mean = op.Slice(mean, op.Constant(value_ints=around[2:4]), size + margin, [2, 3])
+        back = op.Squeeze(op.Clip(resize(mean, native), 0.0, 1.0), [0, 1])
+        back = op.Pad(back, op.Concat(start, op.Shape(fov) - end, axis=0))
+        return back * op.Cast(fov, to=FLOAT.dtype)
+
+    return retina.to_model_proto()

@@ -1,0 +1,173 @@
+// The page's other thread: a photograph's file -> its probability. What comes before it in this text
+// is fov.js. A Sentence is for the person; anything else that is thrown is a fault of ours.
+class Sentence extends Error {}
+let ready, facts;
+
+onmessage = async ({ data }) => {
+  if (data.engine) {
+    facts = data.facts;
+    ready = start(data);
+    ready.then(() => postMessage({ started: true }), (error) => postMessage({ broken: String(error) }));
+    return;
+  }
+  const say = (progress) => postMessage({ id: data.id, progress });
+  try {
+    const result = await predict(data.file, data.views, say);
+    postMessage({ id: data.id, result }, [result.histogram.buffer]);
+  } catch (error) {
+    const memory = /memory|alloc|bad_alloc|RangeError/i.test(error);
+    postMessage({ id: data.id, problem: error instanceof Sentence ? error.message : memory
+      ? "The browser gives no more memory. Close other pages, or reduce the photograph."
+      : `The browser failed at it (${error.message ?? error}). Try another browser.` });
+  }
+};
+
+const bytesOf = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+const through = (content, stream) => new Response(new Blob([content]).stream().pipeThrough(stream));
+const unpacked = async (text) =>
+  new Uint8Array(await through(bytesOf(text), new DecompressionStream("gzip")).arrayBuffer());
+const deflated = (bytes) => through(bytes, new CompressionStream("deflate")).blob();
+
+async function start({ engine, wasm, network }) {
+  const code = new Blob([await unpacked(engine)], { type: "text/javascript" });
+  const ort = await import(URL.createObjectURL(code));
+  ort.env.wasm.wasmBinary = (await unpacked(wasm)).buffer;
+  ort.env.wasm.numThreads = 1; // more need headers that no file has
+  ort.env.logLevel = "error";
+  return { ort, session: await ort.InferenceSession.create(await unpacked(network)) };
+}
+
+async function predict(file, views, say) {
+  say("reading");
+  const image = await read(file);
+  if (isDrawing(image)) throw new Sentence("Has two values only, so it is a mask and no photograph.");
+  say("finding the field of view");
+  const { width, height } = image, { fov, flags } = findFov(image, facts.limits);
+  say("waiting for the network to unpack");
+  const { ort, session } = await ready;
+  say(views === 1 ? "in the network" : "in the network, four times");
+  const began = performance.now();
+  const { probability } = await session.run({
+    image: new ort.Tensor("uint8", new Uint8Array(image.data.buffer), [height, width, 4]),
+    fov: new ort.Tensor("bool", fov, [height, width]),
+    views: new ort.Tensor("int64", BigInt64Array.of(BigInt(views)), []),
+  });
+  const network = performance.now() - began;
+  say("keeping the map");
+  return { width, height, network, ...(await kept(probability.data, fov, width, height, flags)) };
+}
+
+// Each pixel's 16-bit level as a PNG file, its code for the slider, and how often each level occurs.
+async function kept(probability, fov, width, height, flags) {
+  const levels = new Uint16Array(fov.length), codes = new Uint8Array(fov.length);
+  const histogram = new Uint32Array(65536), reached = new Uint8Array(65536);
+  for (let k = 0, n = 0; k < 65536; k++) {
+    while (n < facts.lowest.length && facts.lowest[n] <= k) n++;
+    reached[k] = n;
+  }
+  let area = 0;
+  for (let i = 0; i < fov.length; i++)
+    if (fov[i]) {
+      levels[i] = rint(probability[i] * 65535);
+      codes[i] = reached[levels[i]];
+      histogram[levels[i]]++;
+      area++;
+    }
+  return {
+    area, histogram, flags,
+    codes: await deflated(codes), probability: await png(levels, width, height, 16),
+  };
+}
+function rint(value) { // half to even, as NumPy
+  const down = Math.floor(value), rest = value - down;
+  return down + (rest > 0.5 || (rest === 0.5 && down % 2) ? 1 : 0);
+}
+
+// ---- reading -----------------------------------------------------------------------------------
+async function read(file) {
+  let bytes;
+  try {
+    bytes = new Uint8Array(await file.arrayBuffer());
+  } catch { throw new Sentence("Cannot be read. If it is a folder, choose the photographs in it."); }
+  if (!bytes.length) throw new Sentence("Is empty. Get the file again.");
+  const name = kindOf(bytes);
+  if (!name || name === "PDF")
+    throw new Sentence(`Is ${name ? "a PDF" : "no photograph"}: expected a PNG, JPEG, WebP, BMP or GIF file.`);
+  if (["TIFF", "DICOM", "JPEG 2000", "PPM"].includes(name))
+    throw new Sentence(`Is a ${name} file, which browsers do not read. Save it as PNG; make predict ` +
+      "takes it as it is.");
+  const broken = new Sentence(`Cannot be read as ${name}: damaged or cut short. Get the file again.`);
+  if (!isWhole(bytes, name)) throw broken;
+  if (name === "PNG" && bytes[24] === 16)
+    throw new Sentence("Has 16 bits a channel, of which a browser would drop half. Save it with 8 bits.");
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+  } catch { throw broken; }
+  const { width, height } = bitmap;
+  if (width * height > facts.limits.pixels)
+    throw new Sentence(`Has more than ${facts.limits.pixels / 1e6} megapixels. Reduce it.`);
+  const context = canvasOf(width, height);
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  refuseAltered();
+  return context.getImageData(0, 0, width, height);
+}
+
+// Opaque: what is transparent comes out black, as outside the field of view.
+function canvasOf(width, height) {
+  return new OffscreenCanvas(width, height).getContext("2d", { alpha: false, willReadFrequently: true });
+}
+
+function kindOf(bytes) {
+  const text = String.fromCharCode(...bytes.subarray(0, 140)), starts = (...all) => all.some((s) => text.startsWith(s));
+  if (starts("\x89PNG\r\n\x1a\n")) return "PNG";
+  if (starts("\xff\xd8\xff")) return "JPEG";
+  if (starts("RIFF") && text.slice(8, 12) === "WEBP") return "WebP";
+  if (starts("GIF8")) return "GIF";
+  if (starts("BM")) return "BMP";
+  if (starts("II*\0", "MM\0*", "II+\0", "MM\0+")) return "TIFF";
+  if (text.slice(128, 132) === "DICM") return "DICOM";
+  if (starts("\0\0\0\x0cjP", "\xff\x4f\xff\x51")) return "JPEG 2000";
+  if (/^P[1-7]\s/.test(text)) return "PPM";
+  return starts("%PDF") ? "PDF" : "";
+}
+
+// Browsers draw what there is of a file that was cut short, without a word.
+function isWhole(bytes, name) {
+  const last = (a, b) => {
+    let i = bytes.length - 2;
+    while (i >= 0 && !(bytes[i] === a && bytes[i + 1] === b)) i--;
+    return i;
+  };
+  if (name === "JPEG") return last(0xff, 0xd9) > last(0xff, 0xda);
+  const end = String.fromCharCode(...bytes.subarray(-12)), view = new DataView(bytes.buffer);
+  if (name === "PNG") return end.includes("IEND");
+  if (name === "WebP") return view.getUint32(4, true) + 8 <= bytes.length;
+  if (name === "BMP") return bytes.length > 26 && view.getUint32(2, true) <= bytes.length;
+  return bytes.at(-1) === 0x3b || end.includes("\x3b");
+}
+
+// A browser told to blur what pages read of pictures would change every result a little.
+function refuseAltered() {
+  const context = canvasOf(16, 16), given = context.createImageData(16, 16);
+  for (let i = 0; i < given.data.length; i++) given.data[i] = i % 4 === 3 ? 255 : (i * 37) % 256;
+  context.putImageData(given, 0, 0);
+  const found = context.getImageData(0, 0, 16, 16).data;
+  if (found.some((value, i) => value !== given.data[i]))
+    throw new Sentence("This browser alters the pixels that a page reads (a privacy setting). " +
+      "Allow it for this page, or use another browser.");
+}
+
+// commands/quality.py: is_drawing.
+function isDrawing({ data }) {
+  const low = [255, 255, 255], high = [0, 0, 0];
+  for (let i = 0; i < data.length; i++)
+    if (i % 4 < 3) { low[i % 4] = Math.min(low[i % 4], data[i]); high[i % 4] = Math.max(high[i % 4], data[i]); }
+  const range = Math.max(...high.map((value, c) => value - low[c])), enough = (facts.limits.between * data.length) / 4;
+  let found = 0;
+  for (let i = 0; i < data.length && found < enough; i += 4)
+    for (let c = 0; c < 3; c++)
+      if (Math.min(high[c] - data[i + c], data[i + c] - low[c]) > 0.15 * range) { found++; break; }
+  return found < enough && range > 0;
+}
