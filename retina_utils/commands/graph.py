@@ -158,15 +158,15 @@ def whole_graph(network: Network) -> onnx.ModelProto:
             steps = 1 - 2 * turned
             beyond = steps * (viewed + 1)
             mirrored = op.Slice(given, -turned, beyond, [2, 3], steps)
-            probability = OWN.Network(op.Pad(mirrored, below))
-            probability = op.Slice(probability, [0, 0], viewed, [2, 3])
-            total = total + op.Slice(probability, -turned, beyond, [2, 3], steps)
+            drawn = op.Slice(OWN.Network(op.Pad(mirrored, below)), [0, 0], viewed, [2, 3])
+            total = total + op.Slice(drawn, -turned, beyond, [2, 3], steps)
         mean = total / op.Cast(views, to=FLOAT.dtype)
 
         # Frame.restore
         mean = op.Slice(mean, op.Constant(value_ints=around[2:4]), size + margin, [2, 3])
         back = op.Squeeze(op.Clip(resize(mean, native), 0.0, 1.0), [0, 1])
         back = op.Pad(back, op.Concat(start, op.Shape(fov) - end, axis=0))
-        return back * op.Cast(fov, to=FLOAT.dtype)
+        probability = back * op.Cast(fov, to=FLOAT.dtype)
+        return probability
 
     return retina.to_model_proto()

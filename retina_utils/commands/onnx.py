@@ -21,8 +21,8 @@ from retina_utils.show.page import page_html
 try:
     import onnx
     import onnx.compose
-    import onnx.inliner
     import onnxruntime
+    from onnxscript import optimizer
 
     from retina_utils.commands.graph import OPSET, whole_graph
 except ImportError as error:
@@ -101,8 +101,8 @@ def export(network: Network) -> "onnx.ModelProto":
         )
     whole, part = whole_graph(network), exported(network)
     put_inside(whole.graph, part.graph)
-    whole = onnx.inliner.inline_local_functions(whole)
     whole.graph.initializer.extend(part.graph.initializer)
+    whole = optimizer.optimize(whole)  # functions in their places, constants worked out
     whole.doc_string = WAYS
     card = network.card
     facts = {
