@@ -61,7 +61,7 @@ test-notebooks: $(VENV)/.installed ## every notebook end to end on the tiny data
 test-robust: $(VENV)/.installed ## over 10,000 generated files and inputs for every reader (many minutes)
 	$(PY) -m pytest tests/robust --hypothesis-profile many $(ARGS)
 
-test-browser: $(VENV)/.installed ## the slider in JupyterLab, the report and the page of a folder (needs Chromium)
+test-browser: $(VENV)/.installed ## the slider in JupyterLab, the report and both pages (needs Chromium)
 	RETINA_REQUIRE_BROWSER=1 $(PY) -m pytest tests/browser
 
 lab: $(VENV)/.installed ## open the notebooks in JupyterLab: ARGS="--no-browser --port 9999"

@@ -1,13 +1,15 @@
 """Our preparation in ONNX's operators: what `frame.py`, `patches.py` and `predict.py` say, again.
 
 Each function bears the name of what it does again, and gives the same to a few millionths. They
-are never run here: onnxscript reads their source and writes a graph.
+are never run here: onnxscript reads their source and writes a graph. Arrays are (1, C, h, w). No
+name is given to a size in them: onnxruntime takes sizes of one name for equal everywhere.
 """
 
 import numpy as np
 import onnx
 from onnxscript import BOOL, DOUBLE, FLOAT, INT64, UINT8, script, values
 from onnxscript import opset20 as op
+from torch import nn
 
 from retina_utils.checkpoint import Network
 
@@ -16,7 +18,7 @@ OWN = values.Opset("retina", 1)  # of the network, until its nodes are put where
 
 
 @script(default_opset=op)
-def first_and_end(inside: BOOL["length"]) -> INT64[2]:
+def first_and_end(inside) -> INT64[2]:
     """Where the first True is, and the place after the last."""
     number = op.Cast(inside, to=UINT8.dtype)
     first = op.ArgMax(number, axis=0, keepdims=1)
@@ -25,8 +27,8 @@ def first_and_end(inside: BOOL["length"]) -> INT64[2]:
 
 
 @script(default_opset=op)
-def area_mean(array: DOUBLE["length", "n"], pixels: INT64[1]) -> DOUBLE["n", "pixels"]:
-    """Means over the length of each new pixel, by a difference of running sums; transposed."""
+def area_mean(array, pixels: INT64[1]):
+    """(length, n) -> (n, pixels): means over each new pixel, by a difference of running sums."""
     length = op.Shape(array, start=0, end=1)
     step = op.Cast(length, to=DOUBLE.dtype) / op.Cast(pixels, to=DOUBLE.dtype)
     sums = op.Pad(op.CumSum(array, 0), [1, 0, 0, 0])
@@ -49,7 +51,7 @@ def resize(array, size: INT64[2]):
 
 
 @script(default_opset=op)
-def tent(length: INT64, half: INT64) -> FLOAT["length", "length"]:
+def tent(length: INT64, half: INT64):
     place = op.Range(0, length, 1)
     apart = op.Abs(op.Unsqueeze(place, [1]) - op.Unsqueeze(place, [0]))
     box = op.Cast(apart <= half, to=DOUBLE.dtype) / op.Cast(2 * half + 1, to=DOUBLE.dtype)
@@ -57,7 +59,7 @@ def tent(length: INT64, half: INT64) -> FLOAT["length", "length"]:
 
 
 @script(default_opset=op)
-def smooth(array: FLOAT[1, "C", "h", "w"], half: INT64) -> FLOAT[1, "C", "h/4", "w/4"]:
+def smooth(array, half: INT64):
     quarter = op.AveragePool(array, kernel_shape=[4, 4], strides=[4, 4], ceil_mode=1)
     height, width = op.Shape(quarter, start=2, end=3), op.Shape(quarter, start=3, end=4)
     down, across = tent(op.Squeeze(height), half), tent(op.Squeeze(width), half)
@@ -72,7 +74,7 @@ def surroundings(array, fov, weight, half: INT64):
 
 
 @script(default_opset=op)
-def normalise_locally(image: FLOAT[1, "C", "h", "w"], fov: FLOAT[1, 1, "h", "w"]):
+def normalise_locally(image, fov):
     high = op.ReduceSum(op.ReduceMax(fov, [0, 1, 3], keepdims=0), keepdims=0)
     wide = op.ReduceSum(op.ReduceMax(fov, [0, 1, 2], keepdims=0), keepdims=0)
     half = op.Max(op.Cast(op.Round(op.Max(high, wide) / 120.0), to=INT64.dtype), 1)
@@ -83,7 +85,7 @@ def normalise_locally(image: FLOAT[1, "C", "h", "w"], fov: FLOAT[1, 1, "h", "w"]
 
 
 @script(default_opset=op)
-def normalise_photograph(image: FLOAT[1, "C", "h", "w"], fov: FLOAT[1, 1, "h", "w"]):
+def normalise_photograph(image, fov):
     area = op.ReduceSum(fov)
     away = (image - op.ReduceSum(image * fov, [2, 3]) / area) * fov
     deviation = op.Sqrt(op.ReduceSum(away * away, [2, 3]) / area)
@@ -91,12 +93,12 @@ def normalise_photograph(image: FLOAT[1, "C", "h", "w"], fov: FLOAT[1, 1, "h", "
 
 
 @script(default_opset=op)
-def green(colours: UINT8[1, 3, "h", "w"]) -> UINT8[1, 1, "h", "w"]:
+def green(colours):
     return op.Slice(colours, [1], [2], [1])
 
 
 @script(default_opset=op)
-def luminance(colours: UINT8[1, 3, "h", "w"]) -> UINT8[1, 1, "h", "w"]:
+def luminance(colours):
     """In Pillow's whole numbers."""
     weights = op.Constant(value_ints=[19595, 38470, 7471])
     parts = op.Cast(colours, to=INT64.dtype) * op.Reshape(weights, [1, 3, 1, 1])
@@ -104,7 +106,7 @@ def luminance(colours: UINT8[1, 3, "h", "w"]) -> UINT8[1, 1, "h", "w"]:
 
 
 @script(default_opset=op)
-def rgb(colours: UINT8[1, 3, "h", "w"]) -> UINT8[1, 3, "h", "w"]:
+def rgb(colours):
     return op.Identity(colours)
 
 
@@ -112,12 +114,17 @@ SEEN = {"green": green, "luminance": luminance, "rgb": rgb}
 NORMALISED = {"local": normalise_locally, "photograph": normalise_photograph}
 
 
+def multiple_of(model: nn.Module) -> int:
+    """What a network pads heights and widths to; given such ones, it need not."""
+    return getattr(model, "multiple", 256)  # a UNet256 names none
+
+
 def whole_graph(network: Network) -> onnx.ModelProto:
     """From a photograph and its FOV to its probability; the network is one node, OWN.Network."""
     preparation = network.preparation
     frame = preparation.frame(np.ones((64, 64), bool))
     margin, diameter = frame.margin, float(max(frame.size))
-    least, multiple = preparation.patch_size, network.model.multiple
+    least, multiple = preparation.patch_size, multiple_of(network.model)
     around = [0, 0, margin, margin] * 2
     seen, normalise = SEEN[preparation.channels], NORMALISED[preparation.normalisation]
 

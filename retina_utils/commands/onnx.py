@@ -24,7 +24,7 @@ try:
     import onnxruntime
     from onnxscript import optimizer
 
-    from retina_utils.commands.graph import OPSET, whole_graph
+    from retina_utils.commands.graph import OPSET, multiple_of, whole_graph
 except ImportError as error:
     raise RetinaError(
         f"{error.name} is not installed. Say make onnx, or pip install 'retina-utils[onnx]'."
@@ -85,7 +85,7 @@ def write_onnx(weights: str | Path, out: str | Path) -> str:
     )
 
 
-def export(network: Network) -> "onnx.ModelProto":
+def export(network: Network) -> onnx.ModelProto:
     """The whole graph of a network, as :data:`WAYS` says, past onnx's checker.
 
     Heights and widths are free. A RetinaError says if its photographs have to be cut in patches.
@@ -117,9 +117,9 @@ def export(network: Network) -> "onnx.ModelProto":
     return whole
 
 
-def exported(network: Network) -> "onnx.ModelProto":
+def exported(network: Network) -> onnx.ModelProto:
     """The network itself with its sigmoid, by PyTorch's exporter: "seen" -> "probability"."""
-    multiple = network.model.multiple
+    multiple = multiple_of(network.model)
     sides = {2 + k: multiple * torch.export.Dim(f"side{k}", min=2) for k in (0, 1)}
     seen = torch.zeros(1, network.preparation.n_channels, 3 * multiple, 4 * multiple)
     with warnings.catch_warnings():  # of what is old inside PyTorch
@@ -140,7 +140,7 @@ def exported(network: Network) -> "onnx.ModelProto":
     return onnx.compose.add_prefix(model, "network/")
 
 
-def put_inside(graph: "onnx.GraphProto", part: "onnx.GraphProto") -> None:
+def put_inside(graph: onnx.GraphProto, part: onnx.GraphProto) -> None:
     """Put the nodes of the network where the graph, or a loop in it, calls it."""
     for node in list(graph.node):
         for attribute in node.attribute:

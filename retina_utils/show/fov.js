@@ -1,21 +1,22 @@
 // retina_utils/fov.py and the flags of commands/quality.py again, for a browser: the same steps with
 // the same limits, on arrays in place of NumPy's. Another source of chance draws the circles.
 const cross = (width) => [-1, 1, -width, width];
+const length = (x, y) => Math.sqrt(x * x + y * y); // Math.hypot is several times slower
 
-// Of a mask (0 or 1) `steps` times: what has a neighbour (grow), or only neighbours (shrink).
+// A mask (0 or 1) grown or shrunk by `steps`, counted along rows and columns, in two passes. Beyond
+// the picture lies `border`.
 function morph(mask, width, height, steps, grow, border = 0) {
-  let from = mask;
-  for (let step = 0; step < steps; step++) {
-    const to = new Uint8Array(from.length);
-    for (let y = 0, i = 0; y < height; y++)
-      for (let x = 0; x < width; x++, i++) {
-        const left = x ? from[i - 1] : border, right = x < width - 1 ? from[i + 1] : border;
-        const up = y ? from[i - width] : border, down = y < height - 1 ? from[i + width] : border;
-        to[i] = grow ? from[i] | left | right | up | down : from[i] & left & right & up & down;
-      }
-    from = to;
-  }
-  return from;
+  const from = grow ? 1 : 0, beyond = border === from ? 1 : 99, last = mask.length - 1;
+  const far = mask.map((value) => (value === from ? 0 : 99));
+  const pass = (at, left, up) => {
+    for (let k = 0, x = 0; k <= last; k++, x = x === width - 1 ? 0 : x + 1) {
+      const i = at(k), beside = x ? far[i + left] + 1 : beyond, above = k >= width ? far[i + up] + 1 : beyond;
+      far[i] = Math.min(far[i], beside, above, 99);
+    }
+  };
+  pass((k) => k, -1, -width);
+  pass((k) => last - k, 1, width);
+  return far.map((value) => (grow ? value <= steps : value > steps));
 }
 const not = (mask) => mask.map((value) => 1 - value);
 const count = (mask) => mask.reduce((sum, value) => sum + value, 0);
@@ -152,7 +153,7 @@ function fitCircle(points, w, h) {
     seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
     return points[Math.floor((seed / 2 ** 32) * points.length)];
   };
-  const away = ([x, y], [cx, cy, r]) => Math.abs(Math.hypot(x - cx, y - cy) - r);
+  const away = ([x, y], [cx, cy, r]) => Math.abs(length(x - cx, y - cy) - r);
   for (let trial = 0; trial < 400; trial++) {
     const circle = circleOf([draw(), draw(), draw()]);
     if (!(circle[2] < 2 * size)) continue;
@@ -173,7 +174,7 @@ function fitCircle(points, w, h) {
     if (k < 180 && inside) { visible++; seen += hit[k]; }
   }
   const disc = new Uint8Array(w * h).map((_, i) =>
-    Math.hypot((i % w) + 0.5 - cx, Math.floor(i / w) + 0.5 - cy) <= r);
+    length((i % w) + 0.5 - cx, Math.floor(i / w) + 0.5 - cy) <= r);
   return { disc, support: all > 9 ? seen / visible : 0 };
 }
 const within = (x, y, w, h) => x > 1 && x < w - 1 && y > 1 && y < h - 1;
@@ -250,7 +251,7 @@ function depthOf(disc, brightness, w, h) {
       for (let v = Math.max(0, y - 8); v <= Math.min(h - 1, y + 8); v++)
         for (let u = Math.max(0, x - 8); u <= Math.min(w - 1, x + 8); u++) {
           const j = v * w + u;
-          if (disc[j] !== disc[i]) far[j] = Math.min(far[j], Math.hypot(u - x, v - y));
+          if (disc[j] !== disc[i]) far[j] = Math.min(far[j], length(u - x, v - y));
         }
     }
   const depth = far.map((value, i) => (disc[i] ? value - 0.5 : 0.5 - value));
@@ -270,19 +271,23 @@ function depthOf(disc, brightness, w, h) {
 // Where depth is not negative on a grid `factor` times finer.
 function enlarge(depth, w, h, factor, width, height) {
   const fov = new Uint8Array(width * height);
-  const weights = (length, small) => Array.from({ length }, (_, i) => {
-    const at = Math.min(small - 1, Math.max(0, (i + 0.5) / factor - 0.5)), low = Math.floor(at);
-    return [low, Math.min(low + 1, small - 1), at - low];
-  });
-  const across = weights(width, w);
-  weights(height, h).forEach(([top, bottom, v], y) => {
-    const line = new Float32Array(w);
-    for (let x = 0; x < w; x++) line[x] = depth[top * w + x] * (1 - v) + depth[bottom * w + x] * v;
-    for (let x = 0; x < width; x++) {
-      const [left, right, u] = across[x];
-      fov[y * width + x] = line[left] * (1 - u) + line[right] * u >= 0;
+  const places = (n, small) => {
+    const low = new Int32Array(n), high = new Int32Array(n), share = new Float32Array(n);
+    for (let i = 0; i < n; i++) {
+      const at = Math.min(small - 1, Math.max(0, (i + 0.5) / factor - 0.5));
+      low[i] = Math.floor(at);
+      high[i] = Math.min(low[i] + 1, small - 1);
+      share[i] = at - low[i];
     }
-  });
+    return { low, high, share };
+  };
+  const { low, high, share } = places(width, w), down = places(height, h), line = new Float32Array(w);
+  for (let y = 0, i = 0; y < height; y++) {
+    const top = w * down.low[y], bottom = w * down.high[y], v = down.share[y];
+    for (let x = 0; x < w; x++) line[x] = depth[top + x] * (1 - v) + depth[bottom + x] * v;
+    for (let x = 0; x < width; x++, i++)
+      fov[i] = line[low[x]] * (1 - share[x]) + line[high[x]] * share[x] >= 0;
+  }
   return fov;
 }
 
@@ -333,7 +338,7 @@ function oblong(inside, w, rows, columns, limits) {
   let corners = 0, filled = 0;
   for (let y = 0; y < height; y++)
     for (let x = 0; x < width; x++)
-      if (Math.hypot(2 * y - height + 1, 2 * x - width + 1) > size) {
+      if (length(2 * y - height + 1, 2 * x - width + 1) > size) {
         corners++;
         filled += inside[(top + y) * w + left + x];
       }
