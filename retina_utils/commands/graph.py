@@ -13,7 +13,7 @@ from torch import nn
 
 from retina_utils.checkpoint import Network
 
-OPSET = 20  # of ONNX: the first with Resize's antialias on all its types; onnxruntime 1.17 reads it
+OPSET = 20  # of ONNX; onnxruntime reads it from 1.17 on
 OWN = values.Opset("retina", 1)  # of the network, until its nodes are put where it is called
 
 

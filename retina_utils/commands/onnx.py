@@ -156,7 +156,7 @@ def put_inside(graph: onnx.GraphProto, part: onnx.GraphProto) -> None:
             return graph.node.extend(nodes)
 
 
-def compare(network: Network, path: str | Path) -> tuple[float, float]:
+def compare(network: Network, model: str | Path | bytes) -> tuple[float, float]:
     """Largest differences of a probability from PyTorch's: as it is, and where it is resampled.
 
     The first photograph has the network's scale already. In the other a grey value in 50,000 is
@@ -166,7 +166,7 @@ def compare(network: Network, path: str | Path) -> tuple[float, float]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # what it does not fold is no trouble
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     diameter, found = max(network.preparation.frame(np.ones((8, 8), bool)).size), []
     for seed, (side, views) in enumerate(((diameter, 1), (301, 4))):
         image = draw_fundus(seed, (side + 20, side + 31)).image
@@ -188,6 +188,7 @@ def compare(network: Network, path: str | Path) -> tuple[float, float]:
 def write_page(weights: str | Path, out: str | Path) -> str:
     """Write a network as one HTML file that opens offline; gives its place, in words."""
     network, out = load_network(weights), Path(out)
-    html = page_html(network, export(network).SerializeToString(), LIMITS, out.parent)
-    write_text(out, html)
+    model = export(network).SerializeToString()
+    compare(network, model)
+    write_text(out, page_html(network, model, LIMITS, out.parent))
     return f"{out}: {out.stat().st_size / 1e6:.1f} MB. Open it in a browser; it needs no network."

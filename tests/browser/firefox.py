@@ -40,7 +40,7 @@ class Page:
         target = {"context": self.place}
         found = self.call("script.evaluate", expression=script, target=target, awaitPromise=True)
         assert found["type"] == "success", found
-        return found["result"].get("value") or found["result"].get("sharedId")
+        return found["result"].get("sharedId") or found["result"].get("value")
 
     def give(self, selector: str, files: list[Path]) -> None:
         element = {"sharedId": self.value(f"document.querySelector({selector!r})")}

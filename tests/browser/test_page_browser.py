@@ -152,8 +152,8 @@ def test_what_is_no_photograph_gets_a_sentence_and_the_next_its_map(opened, tmp_
         "note.txt": (b"Dear colleague", "Is no photograph"),
         "empty.png": (b"", "Is empty"),
         "paper.pdf": (b"%PDF-1.7 ...", "Is a PDF"),
-        "cut.jpg": (whole.read_bytes()[:9000], "damaged or cut short"),
-        "cut.png": (PHOTOGRAPHS[0].read_bytes()[:9000], "damaged or cut short"),
+        "cut.jpg": (half_of(whole), "damaged or cut short"),
+        "cut.png": (half_of(PHOTOGRAPHS[0]), "damaged or cut short"),
         "noise.jpg": (b"\xff\xd8\xff" + bytes(500) + b"\xff\xd9", "damaged or cut short"),
     }
     arrays = {
@@ -178,6 +178,11 @@ def test_what_is_no_photograph_gets_a_sentence_and_the_next_its_map(opened, tmp_
     assert found[-1].startswith("done")
     with pytest.raises((RetinaError, ValueError)):  # as in Python
         find_fov(photograph // 64)
+
+
+def half_of(file) -> bytes:
+    content = file.read_bytes()
+    return content[: len(content) // 2]
 
 
 def spots() -> np.ndarray:
