@@ -64,9 +64,9 @@ def test_the_file_gives_the_probabilities_of_pytorch_at_any_size(usual, size, vi
     image, fov = eye(*size)
     ours = predict_image(taught, image, fov, flips=views == 4, precision="float32")
     theirs = run(path, image, fov, views)
-    assert ours[fov].std() > 0.05 and theirs.shape == size and theirs.dtype == np.float32
+    assert ours[fov].std() > 0.01 and theirs.shape == size and theirs.dtype == np.float32
     difference = np.abs(ours - theirs)
-    assert np.mean(difference > 1e-3) < 0.02 and difference.max() < 0.1  # a grey value rounds
+    assert difference.mean() < 5e-4 and difference.max() < 0.05  # a grey value rounds otherwise
     assert (theirs[~fov] == 0).all()
 
 
@@ -94,10 +94,10 @@ class Mean(torch.nn.Module):
 
 
 MEAN = """<ir_version: 10, opset_import: ["" : 20]>
-network (float[1, c, h, w] seen) => (float[1, 1, h, w] drawn) {
-  one = Constant<value_ints = [1]>()
-  mean = ReduceMean(seen, one)
-  drawn = Sigmoid(mean)
+network (float[1, c, h, w] network_seen) => (float[1, 1, h, w] network_drawn) {
+  network_axis = Constant<value_ints = [1]>()
+  network_mean = ReduceMean(network_seen, network_axis)
+  network_drawn = Sigmoid(network_mean)
 }"""
 
 

@@ -169,8 +169,8 @@ def compare(network: Network, model: str | Path | bytes) -> tuple[float, float]:
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     diameter, found = max(network.preparation.frame(np.ones((8, 8), bool)).size), []
     for seed, (side, views) in enumerate(((diameter, 1), (301, 4))):
-        image = draw_fundus(seed, (side + 20, side + 31)).image
-        y, x = np.mgrid[: side + 20, : side + 31]
+        image = draw_fundus(seed, (max(side + 20, 128), max(side + 31, 128))).image
+        y, x = np.mgrid[: image.shape[0], : image.shape[1]]
         inside = np.hypot(y - side / 2 - 4.5, x - side / 2 - 9.5) <= side / 2
         ours = predict_image(network, image, inside, flips=views == 4, precision="float32")
         feeds = {"image": image, "fov": inside, "views": np.array(views)}
