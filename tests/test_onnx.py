@@ -6,6 +6,7 @@ import io
 import json
 import re
 import tarfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,9 +45,10 @@ def usual(tmp_path_factory):
     return taught, path
 
 
-def run(path_or_bytes, image, fov, views=1):
+def run(path_or_bytes, image, fov, views=1, diameter=90):
     session = onnxruntime.InferenceSession(path_or_bytes, providers=["CPUExecutionProvider"])
-    return session.run(None, {"image": image, "fov": fov, "views": np.array(views)})[0]
+    numbers = {"views": np.array(views), "fov_diameter": np.array(diameter)}
+    return session.run(None, {"image": image, "fov": fov} | numbers)[0]
 
 
 def eye(height, width, seed=0):
@@ -55,6 +57,16 @@ def eye(height, width, seed=0):
     radius = min(height, width) / 2 - 3
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     return image, np.hypot(y - height / 2 + 9, x - width / 2) < radius
+
+
+def test_the_field_of_view_may_be_given_any_diameter(usual):
+    taught, path = usual
+    image, fov = eye(237, 180)
+    larger = replace(taught, preparation=replace(taught.preparation, fov_diameter=131))
+    ours = predict_image(larger, image, fov, precision="float32")
+    difference = np.abs(ours - run(path, image, fov, diameter=131))
+    assert difference.mean() < 5e-4 and difference.max() < 0.05
+    assert np.abs(ours - run(path, image, fov)).mean() > 0.01
 
 
 @pytest.mark.parametrize("views", [1, 4])
@@ -108,9 +120,10 @@ def test_every_preparation_is_in_the_file(channels, normalisation, mode, monkeyp
     monkeypatch.setattr(command, "exported", lambda _: command.onnx.parser.parse_model(MEAN))
     preparation = Preparation(channels, mode, 64, 64, 90, normalisation)
     image, fov = eye(131, 120)
-    ours = predict_image(Network(Mean(), preparation), image, fov)
-    model = command.export(Network(Mean(), preparation, 0.5))
-    theirs = run(model.SerializeToString(), image, fov)
+    taught = Network(Mean(), preparation, 0.5)
+    ours = predict_image(taught, image, fov)
+    model = command.export(taught)
+    theirs = run(model.SerializeToString(), image, fov, diameter=command.usual_diameter(taught))
     assert ours[fov].std() > 0.05 and np.mean(np.abs(ours - theirs) > 1e-3) < 0.02
 
 
@@ -134,6 +147,7 @@ def test_the_file_says_what_is_in_it_and_what_is_not(usual):
     model = command.onnx.load(path)
     facts = {entry.key: entry.value for entry in model.metadata_props}
     assert "Not inside: decoding" in model.doc_string
+    assert (facts["fov_diameter"], facts["learned_width"]) == ("90", "None")
     assert float(facts["threshold"]) == 0.4 and facts["weights_sha256"] == taught.sha256
     assert json.loads(facts["preparation"]) == taught.preparation.as_dict()
     assert not re.search(rb"/(home|work|tmp)/", path.read_bytes())  # nothing of this machine
@@ -178,10 +192,10 @@ def test_no_address_stands_in_the_page(usual, tmp_path, monkeypatch):
     for name, value in zip(("ENGINE", "ENGINE_VERSION", "ENGINE_INTEGRITY"), engine, strict=True):
         monkeypatch.setattr(page, name, value)
     taught, path = usual
-    html = page.page_html(taught, path.read_bytes(), command.LIMITS, tmp_path)
+    given = {"threshold": 0.4, "fov_diameter": 90, "limits": command.LIMITS}
+    html = page.page_html(taught, path.read_bytes(), given, "as given", tmp_path)
     assert "://" not in html and "default-src 'none'" in html
     facts = json.loads(re.search(r'id="facts">(.*?)</script>', html).group(1))
-    assert 0.4 in facts["levels"] and len(facts["levels"]) == len(facts["lowest"])
-    assert facts["marks"]["chosen"]["label"] == "usual threshold"
+    assert facts["threshold"] == 0.4 and facts["labels"]["chosen"] == "usual threshold"
     asked = set(re.findall(r"limits\.(\w+)", html))
-    assert asked == set(command.LIMITS)
+    assert asked | {"lowest", "highest", "beyond"} == set(command.LIMITS)

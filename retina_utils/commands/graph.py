@@ -123,14 +123,17 @@ def whole_graph(network: Network) -> onnx.ModelProto:
     """From a photograph and its FOV to its probability; the network is one node, OWN.Network."""
     preparation = network.preparation
     frame = preparation.frame(np.ones((64, 64), bool))
-    margin, diameter = frame.margin, float(max(frame.size))
+    margin = frame.margin
     least, multiple = preparation.patch_size, multiple_of(network.model)
     around = [0, 0, margin, margin] * 2
     seen, normalise = SEEN[preparation.channels], NORMALISED[preparation.normalisation]
 
     @script(default_opset=op)
     def retina(
-        image: UINT8["height", "width", "colours"], fov: BOOL["height", "width"], views: INT64
+        image: UINT8["height", "width", "colours"],
+        fov: BOOL["height", "width"],
+        views: INT64,
+        fov_diameter: INT64,
     ) -> FLOAT["height", "width"]:
         # frame.frame_of: the box around the FOV, and its size once resampled
         number = op.Cast(fov, to=UINT8.dtype)
@@ -140,7 +143,7 @@ def whole_graph(network: Network) -> onnx.ModelProto:
         end = op.Concat(op.Slice(rows, [1], [2]), op.Slice(columns, [1], [2]), axis=0)
         native = end - start
         sides = op.Cast(native, to=DOUBLE.dtype)
-        scale = op.Cast(diameter, to=DOUBLE.dtype) / op.ReduceMax(sides, keepdims=0)
+        scale = op.Cast(fov_diameter, to=DOUBLE.dtype) / op.ReduceMax(sides, keepdims=0)
         size = op.Max(op.Cast(op.Round(sides * scale), to=INT64.dtype), 1)
 
         # Frame.view and Preparation.view

@@ -2,17 +2,19 @@
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from retina_utils import RetinaError, fov
+from retina_utils import RetinaError, fov, predict
 from retina_utils.checkpoint import Network, load_network
 from retina_utils.commands import quality
+from retina_utils.commands.folder import EXPECTED_DICE, find_threshold
 from retina_utils.datasets.synthetic import draw_fundus
-from retina_utils.intake import checks, decode
+from retina_utils.intake import checks, decode, scale
 from retina_utils.machine.files import atomic_path, sha256, write_text
 from retina_utils.patches import MARGIN
 from retina_utils.predict import LARGEST, predict_image
@@ -32,7 +34,7 @@ except ImportError as error:
 
 LARGEST_DIFFERENCE = 1e-3  # of a probability, from PyTorch's
 LARGEST_RESAMPLED = 0.1  # where a grey value beside it may be one off: .02 found
-# What the page has in common with `fov.py` and `quality.py`.
+# What the page has in common with `fov.py`, `predict.py`, `intake/scale.py` and `quality.py`.
 LIMITS = {
     "working_size": fov.WORKING_SIZE,
     "cuts": fov.CUTS,
@@ -48,13 +50,24 @@ LIMITS = {
     "reddest": quality.REDDEST,
     "shares": quality.SHARES,
     "doubt": quality.LARGEST_DOUBT,
+    "meaningless": sorted(quality.MEANINGLESS),
+    "looks": predict.LOOKS,
+    "near": predict.NEAR,
+    "wide": scale.WIDE,
+    "fewest": scale.FEWEST,
+    "lowest": scale.LOWEST,
+    "highest": scale.HIGHEST,
+    "beyond": scale.BEYOND,
 }
 WAYS = """A photograph and its field of view -> the probability of vessel for each pixel.
 image: (height, width, 3 or 4) uint8, red, green, blue; a fourth channel is not looked at.
 fov: (height, width) bool, with at least one True. views: 1, or 4 to average the four mirror images.
+fov_diameter: pixels that the FOV is brought to; the metadata's, or where they tell learned_width,
+the one at which vessels are as wide as those learned, in shares of it (intake/scale.py finds it).
 Inside: crop to the FOV, resampling, normalisation, network, sigmoid, and the way back to the
-photograph's size. Not inside: decoding (8 bits a channel, turned as EXIF says), finding the FOV,
-and the decision, vessels = probability >= threshold, on probabilities rounded to k / 65535."""
+photograph's size. Not inside: decoding (8 bits a channel, turned as EXIF says), finding the FOV
+and its diameter, and the decision, vessels = probability >= threshold, on probabilities rounded to
+k / 65535."""
 
 
 class Probability(nn.Module):
@@ -107,6 +120,8 @@ def export(network: Network) -> onnx.ModelProto:
     card = network.card
     facts = {
         "threshold": repr(network.threshold if network.threshold is not None else 0.5),
+        "fov_diameter": str(usual_diameter(network)),
+        "learned_width": repr(network.facts.get("learned_width")),
         "preparation": json.dumps(preparation.as_dict()),
         "weights_sha256": network.sha256,
         "learned_from": "\n".join(card.get("licences", [])),
@@ -115,6 +130,11 @@ def export(network: Network) -> onnx.ModelProto:
     onnx.helper.set_model_props(whole, facts)
     onnx.checker.check_model(whole, full_check=True)
     return whole
+
+
+def usual_diameter(network: Network) -> int:
+    """Pixels that the network brings every FOV to, as far as it does not look for its scale."""
+    return max(network.preparation.frame(np.ones((8, 8), bool)).size)
 
 
 def exported(network: Network) -> onnx.ModelProto:
@@ -167,13 +187,15 @@ def compare(network: Network, model: str | Path | bytes) -> tuple[float, float]:
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # what it does not fold is no trouble
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    diameter, found = max(network.preparation.frame(np.ones((8, 8), bool)).size), []
+    diameter, found = usual_diameter(network), []
+    network = replace(network, facts={})  # the graph is told the scale, and looks for none
     for seed, (side, views) in enumerate(((diameter, 1), (301, 4))):
         image = draw_fundus(seed, (max(side + 20, 128), max(side + 31, 128))).image
         y, x = np.mgrid[: image.shape[0], : image.shape[1]]
         inside = np.hypot(y - side / 2 - 4.5, x - side / 2 - 9.5) <= side / 2
         ours = predict_image(network, image, inside, flips=views == 4, precision="float32")
         feeds = {"image": image, "fov": inside, "views": np.array(views)}
+        feeds["fov_diameter"] = np.array(diameter)
         found.append(float(np.abs(session.run(None, feeds)[0] - ours).max()))
     alike, resampled = found
     if alike > LARGEST_DIFFERENCE or resampled > LARGEST_RESAMPLED:
@@ -190,5 +212,8 @@ def write_page(weights: str | Path, out: str | Path) -> str:
     network, out = load_network(weights), Path(out)
     model = export(network).SerializeToString()
     compare(network, model)
-    write_text(out, page_html(network, model, LIMITS, out.parent))
+    threshold, origin = find_threshold(network, weights)
+    facts = {"threshold": None if threshold == EXPECTED_DICE else threshold, "limits": LIMITS}
+    facts |= {"fov_diameter": usual_diameter(network)}
+    write_text(out, page_html(network, model, facts, origin, out.parent))
     return f"{out}: {out.stat().st_size / 1e6:.1f} MB. Open it in a browser; it needs no network."

@@ -22,7 +22,7 @@ from retina_utils.evaluate import Case
 from retina_utils.machine.files import read_csv, write_text
 from retina_utils.show import pictures
 from retina_utils.show.pages import TEMPLATES
-from retina_utils.show.viewer import RAMP, embed, marks_on, threshold_levels
+from retina_utils.show.viewer import OWN, RAMP, embed, marks_on, threshold_levels
 
 PARTS = "index_files"
 LONGEST = 2048  # pixels, of a photograph in the viewer
@@ -68,7 +68,7 @@ def write_parts(out: Path, case: Case, threshold: float, own: bool = False) -> N
         "scores": {"share": shares.round(4).tolist()},
     }
     if own:
-        entry["marks"]["chosen"]["label"] = "its own threshold"
+        entry["marks"]["chosen"]["label"] = OWN
     images.write_jpeg(parts.photograph, picture)
     vessels = metrics.decide(case.probability, threshold) & case.fov
     size = pictures.size_within(vessels.shape, THUMBNAIL)

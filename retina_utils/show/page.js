@@ -3,9 +3,10 @@
   "use strict";
   const $ = (selector) => document.querySelector(selector);
   const text = (id) => document.getElementById(id).textContent;
-  const facts = JSON.parse(text("facts")), { levels, lowest, limits } = facts;
-  const photographs = [], shown = []; // all that were given; those in the viewer, in its order
-  let viewer, working;
+  const facts = JSON.parse(text("facts")), { limits } = facts;
+  const root = $(".rv"), { viewer } = root;
+  const photographs = [], shown = []; // all that were given; those that have a map, in their order
+  let working, wanted, current;
 
   const code = new Blob([text("fov.js"), text("png.js"), text("worker.js")], { type: "text/javascript" });
   const worker = new Worker(URL.createObjectURL(code));
@@ -28,9 +29,15 @@
       tell(photograph, data.problem);
     } else {
       Object.assign(photograph, data.result);
-      photograph.scores = scoresOf(photograph);
-      const doubts = flagsOf(photograph, facts.marks.chosen.level);
-      tell(photograph, doubts ? `done, ${seconds} s. Look at it: ${doubts}` : `done, ${seconds} s`);
+      const doubts = flagsOf(photograph, photograph.marks.chosen.level);
+      // commands/folder.py: promise. As sure of itself as a good map may be one that means nothing.
+      if (doubts.some((words) => limits.meaningless.includes(words))) {
+        photograph.best = null;
+        photograph.scores.dice.fill(null);
+      }
+      photograph.note = [...doubts, promiseOf(photograph)].join("; ");
+      tell(photograph, `done, ${seconds} s, ${promiseOf(photograph)}` +
+        (doubts.length ? `. Look at it: ${doubts.join("; ")}` : ""));
       show(photograph);
     }
     working = undefined;
@@ -64,18 +71,15 @@
   }
 
   // ---- numbers -----------------------------------------------------------------------------------
-  // At each threshold: how much of the FOV is vessel, and metrics.py's expected Dice. `best` is the
-  // greatest at any of the 65,536 thresholds.
-  function scoresOf({ histogram, area }) {
-    const drawn = new Float64Array(65537), right = new Float64Array(65537);
-    for (let k = 65535; k >= 0; k--) {
-      drawn[k] = drawn[k + 1] + histogram[k];
-      right[k] = right[k + 1] + (histogram[k] * k) / 65535;
-    }
-    const dice = (k) => (drawn[k] + right[0] ? (2 * right[k]) / (drawn[k] + right[0]) : 0);
-    let best = 0;
-    for (let k = 0; k < 65536; k++) best = Math.max(best, dice(k));
-    return { dice: lowest.map(dice), density: lowest.map((k) => drawn[k] / area), best };
+  // The expected Dice at its greatest, with the ends of its interval where one is known.
+  function boundsOf({ best }) {
+    if (best === null) return ["", "", ""];
+    const half = facts.promise;
+    return half === null ? [best, "", ""] : [best, Math.max(0, best - half), Math.min(1, best + half)];
+  }
+  function promiseOf(photograph) {
+    const [dice, low, high] = boundsOf(photograph).map((n) => n === "" ? n : n.toFixed(2));
+    return dice === "" ? "no expected Dice: look at it" : `expected Dice ${dice}` + (low && ` (${low} to ${high})`);
   }
   // commands/quality.py: map_flags, after those of the photograph.
   function flagsOf({ flags, histogram, scores }, level) {
@@ -85,7 +89,7 @@
     if (share < limits.shares[0]) found.push("hardly any vessels");
     if (share > limits.shares[1]) found.push("too many vessels");
     if (doubt / Math.max(sure, 1e-6) > limits.doubt) found.push("unsure");
-    return found.join("; ");
+    return found;
   }
 
   // ---- the viewer --------------------------------------------------------------------------------
@@ -93,39 +97,42 @@
     await new Response(blob.stream().pipeThrough(new DecompressionStream("deflate"))).arrayBuffer());
 
   function show(photograph) {
-    const { file, width, height, scores, views } = photograph;
-    const entry = {
-      name: file.name, label: `${file.name} · ${width} × ${height}`, width, height, scale: 1, scores,
-      note: [flagsOf(photograph, facts.marks.chosen.level), views > 1 ? "four mirror images averaged" : ""]
-        .filter(Boolean).join("; "),
-      photograph: URL.createObjectURL(file), annotation: null,
+    const { file, width, height, levels, marks, scores, views, diameter, note, codes } = photograph;
+    photograph.item = {
+      name: file.name, width, height, scale: 1, levels, marks, scores, annotation: null,
+      note: `${note}; seen ${diameter} pixels across${views > 1 ? ", four mirror images averaged" : ""}`,
+      photograph: URL.createObjectURL(file), load: async () => ({ kinds: await inflated(codes), exact: true }),
     };
-    const place = shown.push(photograph) - 1;
-    const open = document.createElement("button");
-    open.textContent = "show";
-    open.setAttribute("aria-label", `show ${file.name}`);
-    open.onclick = () => { viewer.choose(place); viewer.scrollIntoView({ block: "nearest" }); };
-    photograph.row.append(open);
-    if (viewer) return viewer.add(entry);
-    viewer = document.createElement("div");
-    viewer.className = "rv";
-    viewer.load = async (index) => ({ kinds: await inflated(shown[index].codes), exact: true });
-    const nothing = Object.fromEntries(Object.keys(facts.scores).map((key) => [key, levels.map(() => null)]));
-    const data = document.createElement("script"), still = document.createElement("div");
-    data.type = "application/json";
-    data.textContent = JSON.stringify({ ...facts, cases: [entry], whole: nothing, whole_label: "", note: "" });
-    still.className = "rv-fallback";
-    viewer.append(still, data);
-    $("#viewer").append(viewer);
-    const script = document.createElement("script");
-    script.textContent = text("viewer.js");
-    document.body.append(script);
-    $("#results").hidden = false;
+    shown.push(photograph);
+    const button = document.createElement("button");
+    button.textContent = "show";
+    button.setAttribute("aria-label", `show ${file.name}`);
+    button.onclick = () => { open(photograph); root.scrollIntoView({ block: "nearest" }); };
+    photograph.row.append(button);
+    if (wanted) place(); else open(photograph);
   }
+  async function open(photograph) {
+    wanted = photograph;
+    $("#results").hidden = false;
+    place();
+    await viewer.choose(photograph.item);
+    if (wanted === photograph) current = photograph;
+  }
+  function place() {
+    const at = shown.indexOf(wanted);
+    viewer.place.textContent = `${at + 1} of ${shown.length}`;
+    viewer.ends(shown, at);
+  }
+  viewer.step = (by) => { const next = shown[shown.indexOf(wanted) + by]; if (next) open(next); };
 
   // ---- what is saved -----------------------------------------------------------------------------
-  const level = () => +viewer.querySelector(".rv-threshold").value;
-  const current = () => shown[+viewer.querySelector(".rv-pick").value];
+  // Where the slider stands, on the track of any photograph: at the same mark, or nearest.
+  const level = ({ levels, marks } = current) => {
+    const at = +root.querySelector(".rv-threshold").value, own = current.levels[at];
+    const kind = Object.keys(marks).find((name) => current.marks[name].level === at);
+    return kind ? marks[kind].level : levels.reduce(
+      (best, one, i) => (Math.abs(one - own) < Math.abs(levels[best] - own) ? i : best), 0);
+  };
   const stem = (file) => file.name.replace(/\.[^.]*$/, "") || file.name;
   function save(content, name) {
     const link = document.createElement("a");
@@ -135,23 +142,24 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 60000);
   }
   $("#save-vessels").onclick = async () => {
-    const { codes, width, height, file } = current(), at = level();
+    const { codes, width, height, file } = current, at = level();
     const vessels = (await inflated(codes)).map((code) => (code > at ? 255 : 0));
     save(await png(vessels, width, height, 8), `${stem(file)}_vessels.png`);
   };
-  $("#save-probability").onclick = () => save(current().probability, `${stem(current().file)}_probability.png`);
+  $("#save-probability").onclick = () => save(current.probability, `${stem(current.file)}_probability.png`);
   $("#save-measures").onclick = () => {
     // A spreadsheet would run a text that begins like a formula.
     const cell = (value) => (typeof value === "number" ? `${+value.toFixed(4)}` :
       `"${value.replace(/^(?='*[=+\-@\t\r\n])/, "'").replaceAll('"', '""')}"`);
     const rows = photographs.filter((one) => one.area || one.problem).map((one) => {
-      const { file, problem, width, height, area, scores, views } = one;
-      if (problem) return [file.name, "failed", ...Array(9).fill(""), problem];
-      return [file.name, "done", flagsOf(one, level()), width, height, area, area / (width * height),
-        scores.density[level()], levels[level()], scores.best, views, ""];
+      const { file, problem, width, height, area, scores, views, diameter } = one;
+      if (problem) return [file.name, "failed", ...Array(12).fill(""), problem];
+      const at = level(one);
+      return [file.name, "done", flagsOf(one, at).join("; "), width, height, area, area / (width * height),
+        scores.density[at], one.levels[at], ...boundsOf(one), diameter, views, ""];
     });
     const head = "name,status,flags,width,height,fov_area,fov_share,vessel_share,threshold," +
-      "expected_dice,mirror_images,message";
+      "expected_dice,expected_low,expected_high,network_diameter,mirror_images,message";
     const lines = [head, ...rows.map((row) => row.map(cell).join(","))];
     save(new Blob(["\ufeff", lines.join("\r\n"), "\r\n"], { type: "text/csv" }), "measures.csv");
   };

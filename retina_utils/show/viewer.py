@@ -25,6 +25,7 @@ from retina_utils.show.pages import TEMPLATES, data_uri
 from retina_utils.show.tables import HEADINGS, OF_A_DECISION
 
 MARKS = {"half": "one half", "chosen": "usual threshold", "best": "best possible"}
+OWN = "its own threshold"  # where it is chosen for one photograph alone
 EVEN = 100  # even steps on the track
 # Shares of the field of view below a threshold between which decisions are plausible: vessels are
 # about a tenth of it. So many steps again lie there.

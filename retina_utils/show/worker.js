@@ -45,38 +45,125 @@ async function predict(file, views, say) {
   const { width, height } = image, { fov, flags } = findFov(image, facts.limits);
   say("waiting for the network to unpack");
   const { ort, session } = await ready;
-  say(views === 1 ? "in the network" : "in the network, four times");
-  const began = performance.now();
-  const { probability } = await session.run({
+  const number = (value) => new ort.Tensor("int64", BigInt64Array.of(BigInt(value)), []);
+  const look = async (diameter, times) => (await session.run({
     image: new ort.Tensor("uint8", new Uint8Array(image.data.buffer), [height, width, 4]),
     fov: new ort.Tensor("bool", fov, [height, width]),
-    views: new ort.Tensor("int64", BigInt64Array.of(BigInt(views)), []),
-  });
-  const network = performance.now() - began;
+    views: number(times), fov_diameter: number(diameter),
+  })).probability.data;
+  let diameter = facts.fov_diameter, seen;
+  // predict.py: at_fitting_scale. What a look has drawn at the right scale is not drawn again.
+  for (let n = 0; facts.learned_width && n < facts.limits.looks; n++) {
+    say("looking how wide the vessels are");
+    seen = await look(diameter, 1);
+    const native = diameterOf(fov, width, height), found = widest(seen, width, height, native);
+    const fitting = fittingDiameter(found, native), near = Math.abs(fitting / diameter - 1) < facts.limits.near;
+    if (near) break;
+    [diameter, seen] = [fitting, undefined];
+  }
+  say(views === 1 ? "in the network" : "in the network, four times");
+  const probability = views === 1 && seen ? seen : await look(diameter, views);
   say("keeping the map");
-  return { width, height, network, ...(await kept(probability.data, fov, width, height, flags)) };
+  return { width, height, diameter, flags, ...(await kept(probability, fov, width, height)) };
 }
 
-// Each pixel's 16-bit level as a PNG file, its code for the slider, and how often each level occurs.
-async function kept(probability, fov, width, height, flags) {
-  const levels = new Uint16Array(fov.length), codes = new Uint8Array(fov.length);
-  const histogram = new Uint32Array(65536), reached = new Uint8Array(65536);
-  for (let k = 0, n = 0; k < 65536; k++) {
-    while (n < facts.lowest.length && facts.lowest[n] <= k) n++;
-    reached[k] = n;
+// ---- intake/scale.py ---------------------------------------------------------------------------
+function diameterOf(fov, width, height) {
+  let top = height, bottom = 0, left = width, right = 0;
+  for (let i = 0, x = 0, y = 0; i < fov.length; i++) {
+    if (fov[i]) {
+      if (y < top) top = y;
+      if (x < left) left = x;
+      if (x > right) right = x;
+      bottom = y;
+    }
+    if (++x === width) [x, y] = [0, y + 1];
   }
+  return Math.max(bottom - top, right - left) + 1;
+}
+
+// How wide the widest vessels are, as a share of the diameter. The squared distances to the nearest
+// pixel without vessel are exact: first along columns, then the least along each row.
+function widest(probability, width, height, diameter) {
+  const far = new Uint32Array(probability.length), squares = [], last = far.length - 1;
+  for (let i = 0; i <= last; i++)
+    if (probability[i] >= 0.5) far[i] = i < width ? width + height : far[i - width] + 1;
+  for (let i = last - width; i >= 0; i--) far[i] = Math.min(far[i], far[i + width] + 1);
+  for (let i = 0; i <= last; i++) {
+    if (!far[i]) continue;
+    const x = i % width;
+    let least = far[i] ** 2;
+    for (let d = 1; d * d < least && d < width; d++) {
+      if (x >= d) least = Math.min(least, d * d + far[i - d] ** 2);
+      if (x + d < width) least = Math.min(least, d * d + far[i + d] ** 2);
+    }
+    squares.push(least);
+  }
+  if (squares.length < facts.limits.fewest) return NaN;
+  const sorted = Float64Array.from(squares, Math.sqrt).sort(), place = facts.limits.wide * (sorted.length - 1);
+  const low = sorted[Math.floor(place)], high = sorted[Math.ceil(place)];
+  return (2 * (low + (high - low) * (place % 1))) / diameter;
+}
+
+function fittingDiameter(found, native) {
+  const { fov_diameter: usual, learned_width: learned } = facts, { lowest, highest, beyond } = facts.limits;
+  if (!(found > 0)) return usual;
+  const ratio = learned / found;
+  const factor = Math.min(Math.max(ratio > 1 ? ratio : Math.sqrt(ratio), lowest), highest);
+  return rint(Math.min(usual * factor, Math.max(beyond * native, lowest * usual)));
+}
+
+// ---- what is kept ------------------------------------------------------------------------------
+// Each pixel's 16-bit level as a PNG file, its code for the slider, and how often each level occurs.
+async function kept(probability, fov, width, height) {
+  const values = new Uint16Array(fov.length), codes = new Uint8Array(fov.length);
+  const histogram = new Uint32Array(65536), reached = new Uint8Array(65536);
   let area = 0;
   for (let i = 0; i < fov.length; i++)
     if (fov[i]) {
-      levels[i] = rint(probability[i] * 65535);
-      codes[i] = reached[levels[i]];
-      histogram[levels[i]]++;
+      values[i] = rint(probability[i] * 65535);
+      histogram[values[i]]++;
       area++;
     }
+  const { drawn, dice, own } = expect(histogram);
+  const { levels, marks } = trackOf(histogram, area, facts.threshold ?? own / 65535);
+  const lowest = levels.map((level) => Math.ceil(level * 65535 - 0.005)); // metrics.py: lowest_level
+  for (let k = 0, n = 0; k < 65536; k++) {
+    while (n < lowest.length && lowest[n] <= k) n++;
+    reached[k] = n;
+  }
+  for (let i = 0; i < fov.length; i++) if (fov[i]) codes[i] = reached[values[i]];
   return {
-    area, histogram, flags,
-    codes: await deflated(codes), probability: await png(levels, width, height, 16),
+    area, histogram, levels, marks, best: dice(own),
+    scores: { dice: lowest.map(dice), density: lowest.map((k) => drawn[k] / area) },
+    codes: await deflated(codes), probability: await png(values, width, height, 16),
   };
+}
+
+// metrics.py: expect. `own` is the level at which the expected Dice is greatest; of several the highest.
+function expect(histogram) {
+  const drawn = new Float64Array(65537), right = new Float64Array(65537);
+  for (let k = 65535; k >= 0; k--) {
+    drawn[k] = drawn[k + 1] + histogram[k];
+    right[k] = right[k + 1] + (histogram[k] * k) / 65535;
+  }
+  const dice = (k) => (drawn[k] + right[0] ? (2 * right[k]) / (drawn[k] + right[0]) : 0);
+  let own = 65535;
+  for (let k = own; k >= 0; k--) if (dice(k) > dice(own)) own = k;
+  return { drawn, dice, own };
+}
+
+// viewer.py: threshold_levels and marks_on.
+function trackOf(histogram, area, chosen) {
+  const { even, least, most } = facts.track, offered = new Set([chosen, 0.5]);
+  for (let k = 0; k <= even; k++) offered.add(k / even);
+  for (let n = 0, k = 0, below = histogram[0]; n < even; n++) {
+    while (below / area < least + ((most - least) * n) / (even - 1)) below += histogram[++k];
+    offered.add(Math.round((k / 65535) * 1e4) / 1e4);
+  }
+  const levels = [...offered].sort((a, b) => a - b);
+  const mark = (name, at) => ({ level: levels.indexOf(at), label: facts.labels[name] });
+  return { levels, marks: { chosen: mark("chosen", chosen), half: mark("half", 0.5) } };
 }
 function rint(value) { // half to even, as NumPy
   const down = Math.floor(value), rest = value - down;

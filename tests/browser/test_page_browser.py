@@ -5,17 +5,23 @@ import json
 import os
 import shutil
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import ROOT, TINY
 from PIL import Image
+from scipy import ndimage
 
 from retina_utils import RetinaError, images, metrics
 from retina_utils.checkpoint import load_network
+from retina_utils.commands.folder import promise
 from retina_utils.commands.quality import map_flags
 from retina_utils.fov import find_fov
-from retina_utils.predict import predict_image
+from retina_utils.frame import fov_diameter
+from retina_utils.intake import scale
+from retina_utils.predict import at_fitting_scale, predict_image
+from retina_utils.show.pages import TEMPLATES
 from retina_utils.show import page as writer
 
 pytest.importorskip("onnxscript")
@@ -28,6 +34,12 @@ STATES = 'rows => rows.map((row) => row.querySelector("span").textContent)'
 PHOTOGRAPHS = sorted((TINY / "test" / "images").glob("*.png"))
 
 
+def boxed(*_):
+    """The network in the box, which looks for its scale and tells how far its promise is off."""
+    network = load_network("pretrained")
+    return replace(network, facts={"learned_width": 0.0118, "promise": 0.07} | network.facts)
+
+
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     """The page of the network in the box; its engine as `make page` has left it."""
@@ -37,7 +49,9 @@ def file(tmp_path_factory):
     out = tmp_path_factory.mktemp("page") / "vessels.html"
     if kept.exists():
         shutil.copy(kept, out.parent)
-    command.write_page("pretrained", out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "load_network", boxed)
+        command.write_page("pretrained", out)
     return out
 
 
@@ -91,9 +105,8 @@ def test_the_page_is_small(file):
 
 
 def test_its_maps_are_those_of_predict_image(opened, tmp_path):
-    page, network = opened(), load_network("pretrained")
+    page, network = opened(), boxed()
     assert all(words.startswith("done") for words in drop(page, PHOTOGRAPHS))
-    usual = network.threshold
     table = saved(page, "#save-measures", tmp_path)
     rows = list(csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()))
     for path, row in zip(PHOTOGRAPHS, rows, strict=True):
@@ -103,16 +116,48 @@ def test_its_maps_are_those_of_predict_image(opened, tmp_path):
         image = images.read_photograph(path)
         fov = find_fov(image)
         ours = predict_image(network, image, fov, precision="float32")
-        counts = metrics.confusion(vessels, metrics.decide(ours, usual) & fov, fov | vessels)
+        expected = metrics.expect(np.bincount(metrics.to_levels(ours[fov]), minlength=65536))
+        decided = metrics.decide(ours, expected.threshold) & fov
+        counts = metrics.confusion(vessels, decided, fov | vessels)
         assert metrics.scores(counts)["dice"] > 0.997
-        assert (vessels == metrics.decide(probability, usual)).all()
+        assert float(row["threshold"]) == pytest.approx(expected.threshold, abs=2e-3)
+        assert page.locator(".rv-marks button").first.inner_text().endswith("its own threshold")
+        levels = np.bincount(metrics.to_levels(probability[probability > 0]), minlength=65536)
+        assert (vessels == metrics.decide(probability, metrics.expect(levels).threshold)).all()
         assert row["name"] == path.name and row["status"] == "done"
         area, share = float(row["fov_area"]), float(row["vessel_share"])
         assert area == pytest.approx(fov.sum(), rel=5e-3)
         assert share == pytest.approx(vessels.sum() / area, abs=1e-4)
-        expected = metrics.expect(np.bincount(metrics.to_levels(ours[fov]), minlength=65536))
-        assert float(row["expected_dice"]) == pytest.approx(expected.dice, abs=3e-3)
-        assert row["flags"] == "; ".join(map_flags(ours, vessels, fov))
+        flags = map_flags(ours, vessels, fov)
+        told = [row[name] for name in ("expected_dice", "expected_low", "expected_high")]
+        ends = promise(expected.dice, flags, network.facts["promise"])
+        assert np.array(told, float) == pytest.approx(np.array(ends), abs=3e-3)
+        assert row["flags"] == "; ".join(flags)
+        seen_at = at_fitting_scale(network, image, fov, batch_size=1, precision="float32")
+        diameter = seen_at.preparation.fov_diameter
+        assert float(row["network_diameter"]) == pytest.approx(diameter, rel=0.01)
+
+
+def test_the_scale_is_found_as_in_python(browser):
+    page, rng = browser.new_page(), np.random.default_rng(0)
+    names = ("fov.js", "png.js", "worker.js")
+    page.add_script_tag(content="".join(map(TEMPLATES.globals["text_of"], names)))
+    given = {"fov_diameter": 1024, "learned_width": 0.0118, "limits": command.LIMITS}
+    page.evaluate("(given) => { facts = given; }", given)
+    for blur, cut in ((1, 0.55), (3, 0.5), (6, 0.45), (3, 0.8)):
+        probability = ndimage.gaussian_filter(rng.random((90, 130), np.float32), blur)
+        probability = np.interp(probability, np.quantile(probability, [0, cut, 1]), [0, 0.5, 1])
+        arguments = [probability.ravel().tolist(), *probability.shape[::-1], 80]
+        ours = scale.widest(probability >= 0.5, 80)
+        found = page.evaluate("(all) => widest(...all)", arguments)
+        assert ours > 0.02 and found == pytest.approx(ours, rel=1e-12)
+    assert np.isnan(page.evaluate("() => widest([.9, .8, .1, .1], 2, 2, 2)"))
+    for found in (np.nan, 0.001, 0.006, 0.0118, 0.02, 0.3):
+        for native in (300, 900, 3000):
+            ours = scale.fitting_diameter(1024, 0.0118, found, native)
+            told = page.evaluate("(all) => fittingDiameter(...all)", [found, native])
+            assert told == ours
+    page.close()
 
 
 def test_the_slider_decides_what_is_saved(opened, tmp_path):
@@ -239,9 +284,11 @@ def test_firefox_draws_the_same_map(file, tmp_path):
     done, refused = json.loads(states)
     assert done.startswith("done") and "no photograph" in refused
     assert {url.split(":")[0] for url in page.asked} <= {"file", "blob", "data"}
-    image, network = images.read_photograph(PHOTOGRAPHS[0]), load_network("pretrained")
+    image = images.read_photograph(PHOTOGRAPHS[0])
     fov = find_fov(image)
-    vessels = metrics.decide(predict_image(network, image, fov), network.threshold)
+    levels = metrics.to_levels(predict_image(boxed(), image, fov, precision="float32"))
+    own = metrics.expect(np.bincount(levels[fov], minlength=65536)).threshold
+    vessels = levels >= metrics.lowest_level(own)
     assert float(shown.split("Vessel density")[1].split()[0]) == pytest.approx(
         vessels[fov].mean(), abs=2e-3
     )
