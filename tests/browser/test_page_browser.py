@@ -18,11 +18,10 @@ from retina_utils.checkpoint import load_network
 from retina_utils.commands.folder import promise
 from retina_utils.commands.quality import map_flags
 from retina_utils.fov import find_fov
-from retina_utils.frame import fov_diameter
 from retina_utils.intake import scale
 from retina_utils.predict import at_fitting_scale, predict_image
-from retina_utils.show.pages import TEMPLATES
 from retina_utils.show import page as writer
+from retina_utils.show.pages import TEMPLATES
 
 pytest.importorskip("onnxscript")
 from retina_utils.commands import onnx as command
