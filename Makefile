@@ -18,7 +18,7 @@ export MALLOC_TOP_PAD_ = 67108864
 as_typed = RETINA_COMMAND='$(subst ','\'',make $@ $(strip $(foreach v,$(1),$(if $($v),$v="$($v)"))))'
 
 .DEFAULT_GOAL := help
-.PHONY: help run-all verify compare report predict adapt onnx page benchmark pretrained bench test test-units test-notebooks test-browser test-robust lab import-data diff refresh tiny badges lint lock audit clean
+.PHONY: help run-all verify compare report predict adapt onnx page benchmark pretrained bench test test-units test-notebooks test-browser test-robust lab import-data diff refresh site tiny badges lint lock audit clean
 
 help: ## list the commands
 	@echo "Retinal-vessel segmentation notebooks. Commands:"
@@ -106,6 +106,9 @@ diff: $(VENV)/.installed ## readable differences of the notebooks against the la
 
 refresh: $(VENV)/.installed ## run the notebooks in place: the only way their committed outputs are made
 	$(PY) tests/refresh_notebooks.py
+
+site: $(VENV)/.installed ## the series, a report and the package as pages, in outputs/site: RUN=tiny
+	@$(PY) -m retina_utils.commands site outputs/site --run "outputs/$(or $(RUN),tiny)"
 
 tiny: $(VENV)/.installed ## draw data/tiny again from its seed
 	$(PY) -m retina_utils.commands tiny data/tiny --force

@@ -121,6 +121,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     add = command("report", "show.report:write_report", "write the page of a finished run anew")
     add("run_folder", type=Path, help="outputs/<run>")
+
+    add = command("site", "commands.site:build_site", "the series as pages to read")
+    add("out", type=Path, help="folder to write, replaced as a whole")
+    add("--run", type=Path, default="outputs/tiny", help="whose report is the sample")
     return top
 
 

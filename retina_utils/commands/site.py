@@ -26,7 +26,7 @@ from retina_utils.machine.files import write_text
 from retina_utils.show.pages import TEMPLATES
 
 PACKAGE = Path(__file__).parents[1]
-START = "notebooks/pages/index.md"  # becomes index.html; what it links to is the site
+START = "index.md"  # as if it lay there: show/site.md, and what it links to is the site
 REPORT, API = "report.html", "api/index.html"  # where they lie in the site
 TEXT = (".md", ".ipynb")  # what becomes a page
 TAG = re.compile(r"<(a|img|script|link|iframe)\b[^>]*?\s(?:href|src)\s*=\s*[\"']([^\"']*)[\"']")
@@ -67,7 +67,9 @@ def write_api(folder: Path) -> None:
 
 def write_page(repository: Path, name: str, site: Path) -> list[str]:
     """Write one notebook or Markdown file as a page; the names of the others it links to."""
-    source, target = repository / name, page_of(name)
+    source, target = repository / name, Path(name).with_suffix(".html").as_posix()
+    if name == START:
+        source = PACKAGE / "show" / "site.md"
     if source.suffix == ".ipynb":
         options = {"exclude_input_prompt": True, "exclude_output_prompt": True}
         body, _ = HTMLExporter(template_name="basic", **options).from_filename(str(source))
@@ -86,30 +88,20 @@ def write_page(repository: Path, name: str, site: Path) -> list[str]:
             element.unwrap()
         elif Path(other).suffix in TEXT and (repository / other).is_file():
             linked.append(other)
-            element[key] = link._replace(path=between(target, page_of(other))).geturl()
+            element[key] = re.sub(r"\.(md|ipynb)(?=$|#)", ".html", element[key])
         elif (repository / other).is_file():
             (site / other).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(repository / other, site / other)
-            element[key] = link._replace(path=between(target, other)).geturl()
     for wide in soup.find_all("table"):  # scrolls by itself, so that the page need not
         wide.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0"}))
     title = soup.find("h1").get_text().strip("¶ \n") if soup.find("h1") else source.stem
     code = Markup(HtmlFormatter(style="default").get_style_defs(".highlight"))
+    home = "" if name == START else "../" * target.count("/") + "index.html"
     page = TEMPLATES.get_template("site.html.j2").render(
-        title=title, body=Markup(soup), code=code, home=between(target, "index.html"), here=target
+        title=title, body=Markup(soup), code=code, home=home
     )
     write_text(site / target, page)
     return linked
-
-
-def page_of(name: str) -> str:
-    """Where the page of a file of the repository lies in the site."""
-    return "index.html" if name == START else str(Path(name).with_suffix(".html").as_posix())
-
-
-def between(page: str, other: str) -> str:
-    """The link from one page of the site to another file of it."""
-    return Path(os.path.relpath(other, os.path.dirname(page) or ".")).as_posix()
 
 
 def problems(site: Path) -> Iterator[str]:

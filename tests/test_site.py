@@ -1,0 +1,84 @@
+"""The pages to read without installing, and what of real eyes may be passed on."""
+
+import re
+import subprocess
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from retina_utils import RetinaError, __version__
+from retina_utils.commands import site
+
+PICTURES = [
+    *(ROOT / "data" / "samples").glob("*.jpg"),
+    *(ROOT / "notebooks" / "images").glob("held_out*"),
+]
+PICTURES.append(ROOT / "notebooks" / "images" / "slider.jpg")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The site, with a report that only says that it is one."""
+    run = tmp_path_factory.mktemp("outputs") / "tiny"
+    run.mkdir()
+    (run / "report.html").write_text("<h1>A report</h1>")
+    return site.build_site(run.with_name("site"), run, ROOT).parent
+
+
+def test_every_page_is_there_and_says_what_its_source_says(built):
+    pages = {path.relative_to(built).as_posix() for path in built.rglob("*.html")}
+    assert {"index.html", "README.html", "report.html", "api/index.html"} <= pages
+    notebooks = [path.stem for path in (ROOT / "notebooks").glob("*.ipynb")]
+    assert len(notebooks) == 5 and {f"notebooks/{name}.html" for name in notebooks} <= pages
+    own = [path.stem for path in (ROOT / "notebooks" / "pages").glob("*.md")]
+    assert {f"notebooks/pages/{name}.html" for name in own} <= pages
+    modules = [path.stem for path in site.PACKAGE.glob("*.py") if path.stem != "__init__"]
+    assert {f"api/retina_utils/{name}.html" for name in modules} <= pages
+    assert "best Dice" in (built / "notebooks" / "pages" / "how_to_read.html").read_text()
+    assert "colab-badge" not in (built / "notebooks" / "01_data.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('<a href="nowhere.html">', "nowhere.html, which is not there"),
+        ('<a href="page.html#absent">', "a place that is not there"),
+        ('<script src="https://example.org/x.js">', "from a network"),
+        ('<img alt="a" src="//example.org/x.png">', "from a network"),
+    ],
+)
+def test_links_to_nowhere_and_what_is_loaded_from_a_network_are_found(tmp_path, line, words):
+    page = tmp_path / "page.html"
+    page.write_text('<p id="here"><a href="#here"><a href="https://example.org">')
+    assert not list(site.problems(tmp_path))
+    page.write_text(line)
+    (problem,) = site.problems(tmp_path)
+    assert words in problem
+
+
+def test_without_a_finished_run_the_command_to_make_one_is_said(tmp_path):
+    with pytest.raises(RetinaError, match="make run-all"):
+        site.build_site(tmp_path / "site", tmp_path / "tiny", ROOT)
+    assert not (tmp_path / "site").exists()
+
+
+def test_real_photographs_are_few_small_and_attributed():
+    readme = (ROOT / "data" / "samples" / "README.md").read_text(encoding="utf-8")
+    photographs = {path.name for path in (ROOT / "data" / "samples").iterdir()} - {"README.md"}
+    assert photographs == set(re.findall(r"^\| `(.+?)`", readme, re.MULTILINE))
+    assert readme.count("CC BY 4.0") == len(photographs) == 2 and "Changes made" in readme
+    assert sum(path.stat().st_size for path in PICTURES) < 1_200_000
+    said = (ROOT / "notebooks" / "pages" / "held_out.md").read_text(encoding="utf-8")
+    assert "CC BY 4.0" in said and "changes made" in said
+
+
+def test_git_lets_the_samples_in_and_no_other_photograph():
+    names = ["data/samples/new.jpg", "data/chase_db1/training/images/Image_01L.jpg"]
+    done = subprocess.run(["git", "check-ignore", *names], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.split() == names[1:]
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == __version__ and citation["license"] == "MIT"
