@@ -76,6 +76,8 @@ def write_page(repository: Path, name: str, site: Path) -> list[str]:
     else:
         body = markdown2html(source.read_text(encoding="utf-8"))
     soup, linked = BeautifulSoup(body, "html.parser"), []
+    for mark in soup.find_all("a", class_="anchor-link"):
+        mark.decompose()
     for picture in soup.find_all("img", src=re.compile("^https?:")):  # a badge: its words will do
         picture.replace_with(picture.get("alt", ""))
     for element in soup.find_all(["a", "img"]):
