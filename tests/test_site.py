@@ -80,5 +80,5 @@ def test_git_lets_the_samples_in_and_no_other_photograph():
 
 
 def test_the_citation_is_of_this_version():
-    citation = yaml.safe_load((ROOT / ".github" / "CITATION.cff").read_text(encoding="utf-8"))
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == __version__ and citation["license"] == "MIT"
