@@ -203,7 +203,7 @@ def test_what_is_no_photograph_gets_a_sentence_and_the_next_its_map(opened, tmp_
     arrays = {
         "film.tif": (photograph, "Is a TIFF file"),
         "black.png": (photograph // 64, "No field of view: 95 % of the pixels are darker"),
-        "mask.png": (np.uint8(255 * (photograph > 128).all(-1)), "Has two values only"),
+        "mask.png": (np.uint8(255 * find_fov(photograph)), "Has two values only"),
         "deep.png": (np.uint16(photograph[..., 1]) * 16, "Has 16 bits a channel"),
         "letters.png": (spots(), "No round field of view"),
         "dark.png": (photograph // 5, "too dark"),
