@@ -14,6 +14,7 @@ from skimage.morphology import skeletonize
 from timing import large_drawing, make_row, seconds
 
 from retina_utils.frame import fov_diameter
+from retina_utils.measures import widths
 from retina_utils.measures.mistakes import (
     ELONGATED,
     MISTAKES,
@@ -69,6 +70,12 @@ def plain(predicted: np.ndarray, vessels: np.ndarray, fov: np.ndarray) -> tuple[
     by = {"thin": (predicted & thin).sum() / thin.sum()}
     by["thick"] = (predicted & vessels & ~thin).sum() / (vessels & ~thin).sum()
     by["cldice"] = 2 * precise * sensitive / (precise + sensitive)
+    to_centre, to_drawn = (distance_transform_edt(~c) for c in (centre, drawn_centre))
+    met = centre & (predicted | (to_drawn <= widths.NEAR * diameter))
+    on = drawn_centre & (vessels | (to_centre <= widths.NEAR * diameter))
+    by |= {"found": met.sum() / centre.sum(), "on_vessel": on.sum() / drawn_centre.sum()}
+    width = (vessels & met[tuple(at)]).sum() / met.sum()
+    by["width_ratio"] = (predicted & on[tuple(drawn_at)]).sum() / on.sum() / width
 
     reach = max(1, round(NEAR * diameter))
     near = (binary_dilation(predicted, SQUARE, reach) & centre)[tuple(at)]
