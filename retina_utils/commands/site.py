@@ -29,6 +29,7 @@ PACKAGE = Path(__file__).parents[1]
 START = "index.md"  # as if it lay there: show/site.md, and what it links to is the site
 REPORT, API = "report.html", "api/index.html"  # where they lie in the site
 TEXT = (".md", ".ipynb")  # what becomes a page
+SCRIPT = re.compile(r"(<script\b[^>]*>).*?(?=</script>)", re.DOTALL)  # its own marks are no links
 TAG = re.compile(r"<(a|img|script|link|iframe)\b[^>]*?\s(?:href|src)\s*=\s*[\"']([^\"']*)[\"']")
 
 
@@ -110,7 +111,7 @@ def problems(site: Path) -> Iterator[str]:
     """Links to nowhere, and what would be loaded from a network."""
     pages = {path: path.read_text(encoding="utf-8") for path in site.rglob("*.html")}
     for path, text in pages.items():
-        for tag, address in TAG.findall(text):
+        for tag, address in TAG.findall(SCRIPT.sub(r"\1", text)):
             link = urlsplit(address)
             if link.scheme or link.netloc:
                 if tag != "a" and link.scheme != "data":
