@@ -102,7 +102,11 @@ def house(tmp_path):
     tests = ("nbval_conftest.py", "nbval_outcome.py")
     names = ["requirements.lock", "pyproject.toml", "notebooks/01_data.ipynb", "data/README.md"]
     names += ["data/tiny/people.csv", "data/fives/test/images/1.png", "outputs/README.md"]
-    names += ["outputs/mine/metrics.json", *(f"tests/{name}" for name in tests)]
+    names += [
+        "benchmarks/results/one.csv",
+        "outputs/mine/metrics.json",
+        *(f"tests/{name}" for name in tests),
+    ]
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
