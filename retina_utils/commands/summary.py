@@ -30,8 +30,8 @@ NUMBERS = (
     "vessel_share",
     "threshold",
     "expected_dice",
-    "expected_low",
-    "expected_high",
+    "expected_dice_low",
+    "expected_dice_high",
     "seconds",
 )
 FOR_DICOM = ("laterality", "pixel_spacing_mm", "patient")  # columns only where there is one
@@ -52,8 +52,8 @@ class Outcome(NamedTuple):
     vessel_share: float | str = ""  # of the FOV
     threshold: float | str = ""
     expected_dice: float | str = ""  # at its best threshold, if its probabilities are honest
-    expected_low: float | str = ""  # of the 90 % interval around it
-    expected_high: float | str = ""
+    expected_dice_low: float | str = ""  # of the 90 % interval around it
+    expected_dice_high: float | str = ""
     seconds: float | str = ""
     message: str = ""  # why there is no map
     fingerprint: str = ""  # of the photograph's file and all that decides its map

@@ -159,7 +159,7 @@
         scores.density[at], one.levels[at], ...boundsOf(one), diameter, views, ""];
     });
     const head = "name,status,flags,width,height,fov_area,fov_share,vessel_share,threshold," +
-      "expected_dice,expected_low,expected_high,network_diameter,mirror_images,message";
+      "expected_dice,expected_dice_low,expected_dice_high,network_diameter,mirror_images,message";
     const lines = [head, ...rows.map((row) => row.map(cell).join(","))];
     save(new Blob(["\ufeff", lines.join("\r\n"), "\r\n"], { type: "text/csv" }), "measures.csv");
   };

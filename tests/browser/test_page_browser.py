@@ -128,7 +128,7 @@ def test_its_maps_are_those_of_predict_image(opened, tmp_path):
         assert area == pytest.approx(fov.sum(), rel=5e-3)
         assert share == pytest.approx(vessels.sum() / area, abs=1e-4)
         flags = map_flags(ours, vessels, fov)
-        told = [row[name] for name in ("expected_dice", "expected_low", "expected_high")]
+        told = [row[name] for name in ("expected_dice", "expected_dice_low", "expected_dice_high")]
         ends = promise(expected.dice, flags, network.facts["promise"])
         assert np.array(told, float) == pytest.approx(np.array(ends), abs=3e-3)
         assert row["flags"] == "; ".join(flags)
