@@ -73,8 +73,8 @@ def save_network(path: str | Path, network: Network) -> None:
 def load_network(path: str | Path, device: str | torch.device = "cpu") -> Network:
     """A saved network, rebuilt and in evaluation mode.
 
-    ``path`` may be "pretrained": the network in the package, trained on CHASE_DB1 01-10 and HRF
-    01-05, whose ``card`` says what it saw, how it scores and where it fails. A RetinaError says
+    ``path`` may be "pretrained": the network in the package, trained on CHASE_DB1 01-10, HRF 01-05
+    and STARE, whose ``card`` says what it saw, how it scores and where it fails. A RetinaError says
     if there is no such file, or it holds no network of this package with finite weights that
     fit its settings.
     """
