@@ -503,7 +503,7 @@ def test_a_table_that_cannot_be_read_without_running_it_refuses_nothing(tmp_path
         ("train -p norm bacth", "Did you mean batch?"),
         ("benchmark chase_db1 -p augment fulll", "Did you mean full?"),
         ("predict x --out y --device cudda", "Did you mean cuda?"),
-        ("predict x --out y --threshold half", "expected a number from 0 to 1"),
+        ("predict x --out y --threshold half", "expected a number between 0 and 1"),
     ],
 )
 def test_a_slip_of_the_pen_is_answered_before_anything_large_is_imported(typed, words):
