@@ -44,7 +44,7 @@ report: $(VENV)/.installed ## write the page of a finished run anew: RUN=name
 test: test-units test-notebooks ## all tests: the package, then every notebook end to end
 
 test-units: $(VENV)/.installed ## the package's tests alone
-	$(PY) -m pytest tests --ignore tests/browser
+	$(PY) -m pytest tests --ignore tests/browser -n 2 --dist loadfile
 
 # The notebooks run in a copy, just as they are, so that nothing here is touched. Imported data are
 # gigabytes, and not needed.
@@ -62,7 +62,7 @@ test-robust: $(VENV)/.installed ## over 10,000 generated files and inputs for ev
 	$(PY) -m pytest tests/robust --hypothesis-profile many $(ARGS)
 
 test-browser: $(VENV)/.installed ## the slider in JupyterLab, the report and both pages (needs Chromium)
-	RETINA_REQUIRE_BROWSER=1 $(PY) -m pytest tests/browser
+	RETINA_REQUIRE_BROWSER=1 $(PY) -m pytest tests/browser -n 2 --dist loadfile
 
 lab: $(VENV)/.installed ## open the notebooks in JupyterLab: ARGS="--no-browser --port 9999"
 	@case "$$(id -u) $(ARGS)" in "0 "*--allow-root*) ;; "0 "*) echo 'JupyterLab does not start for root,' \

@@ -8,10 +8,11 @@ import functools
 import logging
 import os
 import re
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def predict_there(
         if local := re.fullmatch(r"local:([1-9]\d*)", cluster):
             how = {"threads_per_worker": 1, "dashboard_address": ":0"}
             how["silence_logs"] = logging.CRITICAL  # else Ctrl-C ends in pages of their tracebacks
-            address = stack.enter_context(LocalCluster(n_workers=int(local[1]), **how))
+            with unheard():
+                address = stack.enter_context(LocalCluster(n_workers=int(local[1]), **how))
         elif not re.match(r"\w+://", cluster):
             raise RetinaError(f"cluster {cluster!r}: expected local:2, or tcp://host:8786")
         try:
@@ -88,6 +90,19 @@ def predict_there(
             raise RetinaError(
                 f"{cluster}: the scheduler is gone. When it is back, the same command goes on."
             ) from None
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Processes started within hear no Ctrl-C, which goes to all: who started them ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def resolved(photograph):
