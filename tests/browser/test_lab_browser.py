@@ -47,7 +47,8 @@ SHOWN = """() => {
   return {
     ...Object.fromEntries(rows.map((row) => [row[0].innerText, +row.at(-1).innerText])),
     threshold: parseFloat(explorer.querySelector("caption").innerText.split(" ")[1]),
-    handle: track[+explorer.querySelector(".threshold-slider .slider").noUiSlider.get(true)],
+    handle: track[Math.round(
+      explorer.querySelector(".threshold-slider .slider").noUiSlider.get(true))],
     picture: explorer.querySelector("img").src,
   };
 }"""
