@@ -174,8 +174,8 @@ def plan(
 def plan_cameras(names: Sequence[str], root: Path, recipe: dict, out: Path) -> list[Job]:
     """One training for each data set, on all photographs of the others: it never met its camera.
 
-    The last is on all, to be passed on.
     Every photograph has its FOV at the same diameter, since of a new camera nothing else is known.
+    The last training is on all, to be passed on.
     """
     if len(names) < 2:
         raise RetinaError(f"--leave-one-out with {names[0]} alone: expected two data sets or more")

@@ -15,6 +15,15 @@ CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
 )
 
+# What is drawn as vessel, or hit, on the canvas of a viewer.
+WHITE_PIXELS = """() => {
+  const canvas = document.querySelector(".rv canvas");
+  const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  let count = 0;
+  for (let i = 0; i < pixels.length; i += 4) count += pixels[i] === 255 && pixels[i + 3] === 255;
+  return count;
+}"""
+
 
 @pytest.fixture(scope="module")
 def browser():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from browser.conftest import WHITE_PIXELS
 from retina_utils.commands.summary import Outcome, Summary, targets, write_summary
 from retina_utils.evaluate import Case
 from retina_utils.machine.files import read_csv, write_csv
@@ -15,13 +16,6 @@ RECORD |= {"threshold_from": "the one that came with the weights"}
 NAMES = ("a/é #1 50%.png", "b <img src=x onerror=alert(1)>.png", "=1+1.png", "c\u202egnp.png")
 LISTED = "#table tbody .name"
 NOTES = ('=HYPERLINK("http://x")', 'two "quotes", a comma; é', "'-5 apostrophe", "-5")
-VESSELS = """() => {
-  const canvas = document.querySelector(".rv canvas");
-  const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-  let count = 0;
-  for (let i = 0; i < pixels.length; i += 4) count += pixels[i] === 255 && pixels[i + 3] === 255;
-  return count;
-}"""
 
 
 def case_of(name: str, seed: int) -> Case:
@@ -130,7 +124,7 @@ def test_each_opens_in_the_viewer_and_decides_as_the_metrics_do(open_page, out, 
         settle(page)
         threshold = float(page.locator(".rv-value").inner_text())
         expected = np.count_nonzero(decide(case.probability, threshold) & case.fov)
-        assert page.evaluate(VESSELS) == expected
+        assert page.evaluate(WHITE_PIXELS) == expected
         counts.append(expected)
     # Everything lies between 0.48 and 0.52: even steps would decide the same almost everywhere.
     assert len(set(counts)) > 4

@@ -5,19 +5,11 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from fake_run import THRESHOLD, write_fake_run
 
-from browser.conftest import barriers
+from browser.conftest import WHITE_PIXELS, barriers
 from retina_utils import data, images, metrics
 from retina_utils.evaluate import Case
 from retina_utils.show import report
 from retina_utils.show.viewer import viewer_html
-
-WHITE_PIXELS = """() => {
-  const canvas = document.querySelector(".rv canvas");
-  const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-  let count = 0;
-  for (let i = 0; i < pixels.length; i += 4) count += pixels[i] === 255 && pixels[i + 3] === 255;
-  return count;
-}"""
 
 LEVELS = "JSON.parse(document.querySelector('.rv script').textContent).levels"
 
