@@ -11,6 +11,7 @@ from PIL import Image
 from scipy import ndimage
 from skimage.measure import CircleModel, ransac, regionprops
 
+from retina_utils.intake.bars import without_bars
 from retina_utils.intake.checks import SMALLEST_SHARE, WHITE
 
 # An outline that no circle fits is nothing to warn of: the region itself is taken then.
@@ -25,11 +26,10 @@ CUTS = (0.06, 0.12, 0.2, 0.32)
 def find_fov(image: np.ndarray) -> np.ndarray:
     """The field of view of a photograph as (H, W) bool.
 
-    Thresholds the brightest channel of a small copy, keeps the largest component,
-    and fits a circle to its outline so that labels, notches, dark rims and noise do not matter.
-    A disc cut off by the image's border or by straight black bars stays cut off. If the outline
-    is no circle (a squeezed photograph) the component itself is the FOV, and if there is no dark
-    surround at all, the whole image. A white page around the photograph counts as black.
+    Thresholds the brightest channel of a small copy, keeps the largest component, and fits a circle
+    to its outline so that labels, notches, dark rims and noise do not matter. A disc cut off by the
+    border or by straight bars stays cut off. If the outline is no circle (a squeezed picture), the
+    component is the FOV; without a dark surround, the whole image. A white page counts as black.
 
     ``image`` is (H, W, 3) or (H, W) uint8. A ValueError says if it is black, or bright in no
     connected region large enough to be a FOV.
@@ -84,13 +84,14 @@ def _white_page(darkest: np.ndarray) -> np.ndarray:
 def _candidate(brightness: np.ndarray, threshold: float) -> tuple[float, np.ndarray]:
     """A FOV found at one threshold, and its quality; 0 is implausible.
 
-    A circle that agrees with the bright region is best (quality above 2); then the region itself
-    if it is compact and sharply bounded (above 1); then a circle seen in part of its arc only.
+    A circle that agrees with the bright region is best (above 2); then the region itself if it is
+    compact and sharply bounded (above 1); then a circle seen in part. Bars cut both off.
     """
     region = _largest_component(brightness > threshold)
     if region.mean() < SMALLEST_SHARE or min(np.ptp(np.nonzero(region), axis=1)) < 8:
         return 0.0, region
     disc, support = _fit_circle(_outline(region), region.shape)
+    disc, region = (without_bars(found, brightness) for found in (disc, region))
     disc_edge, edge = _edge_contrast(brightness, disc), _edge_contrast(brightness, region)
     circular = support > 0.4 and disc_edge > 0.5
     if circular and (disc & region).sum() > 0.965 * (disc | region).sum():
@@ -111,8 +112,7 @@ def _largest_component(bright: np.ndarray) -> np.ndarray:
 
 def _outline(region: np.ndarray) -> np.ndarray:
     """Outermost edges (x, y) of each row and column, except those on the image's border."""
-    height, width = region.shape
-    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
+    (height, width), (rows, columns) = region.shape, (np.flatnonzero(region.any(a)) for a in (1, 0))
     left, right = region[rows].argmax(1), width - region[rows, ::-1].argmax(1)
     top, bottom = region[:, columns].argmax(0), height - region[::-1, columns].argmax(0)
     y = np.concatenate([rows + 0.5, rows + 0.5, top, bottom])

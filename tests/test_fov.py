@@ -234,7 +234,41 @@ def test_anything_but_bytes_is_refused():
         find_fov(np.zeros((100, 100, 3)))
 
 
-# --- Frames ------------------------------------------------------------------------------------
+def barred(glow, fading=False, shape=(480, 560), radius=250):
+    """A disc that a glowing film frame cuts off at top and bottom, and what is seen of it."""
+    rng = np.random.default_rng(0)
+    disc = circle(*shape, radius=radius, cy=shape[0] / 2, cx=shape[1] / 2)
+    seen = disc.copy()
+    seen[:40] = seen[-30:] = False
+    across = np.linspace(1, 0.55, shape[1]) ** 2 if fading else np.ones(shape[1])
+    light = np.array((150, 80, 45)) * across[:, None]
+    middle = 1 - np.abs(np.linspace(-1, 1, shape[1])) / 2  # it glows most amid
+    image = np.where(seen[..., None], light, glow * middle[:, None] * np.array((0.5, 1, 0.5)))
+    image[:8] = image[-8:] = 0
+    return (image + rng.normal(0, 3, image.shape)).clip(0, 255).astype(np.uint8), seen
+
+
+@pytest.mark.parametrize("fading", [False, True], ids=["even", "a side in shadow"])
+@pytest.mark.parametrize("glow", [0, 15, 30])
+def test_bars_that_cut_the_disc_off_are_not_part_of_it_however_they_glow(glow, fading):
+    image, seen = barred(glow, fading)
+    found = find_fov(image)
+    assert not found[:39].any() and not found[-29:].any()
+    assert iou(found, seen) > (0.96 if fading else 0.99)
+
+
+@pytest.mark.parametrize("glow", [15, 45])
+def test_bars_at_the_left_and_right_are_found_alike(glow):
+    image, seen = barred(glow)
+    assert iou(find_fov(np.rot90(image)), np.rot90(seen)) > 0.99
+
+
+@pytest.mark.parametrize("light", [15, 30])
+def test_a_dim_rim_is_no_bar(light):
+    disc, rim = circle(radius=210), circle(radius=210) & ~circle(radius=195)
+    image = photograph(disc)
+    image[rim] = (light * 2, light, light)
+    assert iou(find_fov(image), disc) > 0.99
 
 
 @pytest.mark.parametrize("glow", [0, 20, 30])
