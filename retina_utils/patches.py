@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -142,8 +142,7 @@ class RetinaDataset(Dataset):
     that is vessel, which is 0 or 1 at the photograph's own scale; ``fov`` (1, P, P) in {0, 1}.
 
     Photographs are decoded once; those beyond a quarter of the memory lie on disk. Chance follows
-    from ``(seed, epoch, index)``: the number of loader workers changes nothing, and
-    :meth:`set_epoch` moves on to the next draw.
+    from ``(seed, epoch, index)``, whatever the number of workers; :meth:`set_epoch` moves on.
 
     Parameters
     ----------
@@ -158,6 +157,8 @@ class RetinaDataset(Dataset):
         ``context``.
     seed : int
         Everything random follows from it.
+    diameters : sequence of int, optional
+        Pixels across the FOV of each photograph, if not those of the preparation.
     """
 
     def __init__(
@@ -169,26 +170,30 @@ class RetinaDataset(Dataset):
         vessel_share: float = 0.0,
         augment: Callable | None = None,
         seed: int = 0,
+        diameters: Sequence[int] | None = None,
     ):
         if not pairs:
             raise ValueError("RetinaDataset: no photographs given; expected at least one pair")
         self.preparation, self.augment, self.seed = preparation, augment, seed
         self.patches_per_image, self.vessel_share = patches_per_image, vessel_share
-        self.epoch = 0
+        self.epoch, diameters = 0, diameters or [preparation.fov_diameter] * len(pairs)
+        if len(diameters) != len(pairs):
+            raise ValueError(f"{len(diameters)} diameters for {len(pairs)} photographs")
         self.shelf = Shelf(quarter_of_memory())
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            self.photographs = list(pool.map(self._prepare, pairs))
+            self.photographs = list(pool.map(self._prepare, pairs, diameters))
         self.items = [
             (which, corner)
             for which, photograph in enumerate(self.photographs)
             for corner in self._corners(*photograph.fov.shape)
         ]
 
-    def _prepare(self, pair: Pair | Sample) -> Photograph:
+    def _prepare(self, pair: Pair | Sample, diameter: int) -> Photograph:
         """Decode one photograph and bring it into the network's frame."""
         sample = load_sample(pair) if isinstance(pair, Pair) else pair
-        image, fov = self.preparation.view(sample.image, sample.fov)
-        share = self.preparation.frame(sample.fov).share(sample.vessels)
+        preparation = replace(self.preparation, fov_diameter=diameter)
+        image, fov = preparation.view(sample.image, sample.fov)
+        share = preparation.frame(sample.fov).share(sample.vessels)
         kept = (self.shelf.keep(array) for array in (image, share, fov))
         return Photograph(*kept, statistics_of(image, fov))
 
@@ -205,11 +210,8 @@ class RetinaDataset(Dataset):
     def __len__(self) -> int:
         return len(self.items)
 
+    @one_thread()
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        with one_thread():
-            return self._cut(index)
-
-    def _cut(self, index: int) -> dict[str, torch.Tensor]:
         """One patch: drawn or of the grid, changed if wanted, and normalised."""
         which, corner = self.items[index]
         photograph, size = self.photographs[which], self.preparation.patch_size

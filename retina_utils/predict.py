@@ -17,7 +17,6 @@ FLIPS = ((), (-1,), (-2,), (-2, -1))
 LARGEST = 1536  # pixels: a side of what is given to a network at once; about 1 GiB of memory
 OVERLAP = 128  # pixels that neighbours of that size share
 LOOKS = 2  # at most, to find the scale
-NEAR = 0.1  # a scale nearer to the last than this is no other
 
 
 @torch.inference_mode()
@@ -84,7 +83,7 @@ def at_fitting_scale(network: Network, image: np.ndarray, fov: np.ndarray, **opt
     for _ in range(LOOKS):
         found = width_seen(network, image, fov, **options)
         diameter = scale.fitting_diameter(usual, learned, found, fov_diameter(fov))
-        if abs(diameter / network.preparation.fov_diameter - 1) < NEAR:
+        if abs(diameter / network.preparation.fov_diameter - 1) < scale.NEAR:
             break
         network = replace(network, preparation=replace(network.preparation, fov_diameter=diameter))
     return network

@@ -86,11 +86,11 @@ class Training:
         return Network(self.kept, self.preparation, None, facts)
 
 
-def assemble(recipe: dict, pairs: Sequence[Pair], device: torch.device) -> Training:
+def assemble(recipe: dict, pairs: Sequence[Pair], device: torch.device, **options) -> Training:
     """Everything one training needs, from the parameters of 01, 02 and 03 by name.
 
     The same recipe, photographs and device give the same weights, whoever calls: 03 and the
-    benchmark do. Values that no training takes are refused by name.
+    benchmark do. Values that no training takes are refused by name; ``options`` go to the dataset.
     """
     check_values(recipe)
     seed_everything(recipe["seed"], recipe["threads"])
@@ -102,6 +102,7 @@ def assemble(recipe: dict, pairs: Sequence[Pair], device: torch.device) -> Train
         vessel_share=recipe["vessel_share"],
         augment=make_augment(recipe["augment"]),
         seed=recipe["seed"],
+        **options,
     )
     model = build_model(*network_of(recipe, preparation.n_channels))
     model = model.to(device, memory_format=torch.channels_last)
@@ -137,8 +138,7 @@ def make_scheduler(
     higher rates; "plateau" falls to a fifth whenever validation stands still for
     ``schedule_patience`` epochs; "constant" stays.
 
-    Another name is refused, and a ``patience`` that would stop the training before "plateau" ever
-    lowers the rate.
+    Refused are another name, and a ``patience`` that is over before "plateau" lowers the rate.
     """
     name, epochs = recipe["schedule"], recipe["epochs"]
     if name not in SCHEDULES:
@@ -291,8 +291,7 @@ def _to(device: torch.device, batch: dict[str, torch.Tensor]) -> list[torch.Tens
 def save_weights(folder: Path, training: Training, is_best: bool, facts: dict) -> None:
     """Keep the network after an epoch, if it is the best, each ``save_every``-th or the last one.
 
-    A ``save_every`` of 0 keeps only the best and the last. ``unet_best.pth`` and
-    ``unet_epochXX.pth`` hold ``facts`` as well.
+    A ``save_every`` of 0 keeps only the best and the last. Each file holds ``facts`` as well.
     """
     epoch, last = len(training.history), training.recipe["epochs"]
     every = training.recipe["save_every"] or last

@@ -254,6 +254,27 @@ def test_several_data_sets_are_trained_on_together_and_tested_each(mine):
     assert set(checkpoint.load_network(folder / "n.pt").card["photographs"]) == {"mine", "hrf"}
 
 
+def striped(folder, width):
+    """A photograph 300 pixels across with vessels so wide."""
+    vessels = np.zeros((300, 300), bool)
+    vessels[100 : 100 + width] = vessels[:, 200 : 200 + width] = True
+    paths = [folder / f"{width}{part}.png" for part in ("", "_mask")]
+    Image.fromarray(np.where(vessels, 80, 160).astype(np.uint8)).convert("RGB").save(paths[0])
+    Image.fromarray(vessels).save(paths[1])
+    return data.Pair("train", f"{width}", f"{width}", *paths)
+
+
+def test_a_camera_that_shows_more_of_the_eye_is_learned_from_at_a_larger_scale(tmp_path):
+    cameras = {"near": [striped(tmp_path, 12)], "far": [striped(tmp_path, 8)]}
+    values = recipe.read_recipe(ROOT / "notebooks", "tiny", [("fov_diameter", "200")])
+    job = benchmark.Job("both", cameras, {}, values, tmp_path)
+    assert job.diameters["near"] == 200 and job.diameters["far"] == pytest.approx(300, rel=0.15)
+    assert job._replace(train={"far": cameras["far"]}).diameters == {"far": 200}
+    values |= {"patches_per_image": 1, "epochs": 1, "patch_size": 64, "stride": 64}
+    photographs = benchmark.train_all(job, values).loader.dataset.photographs
+    assert [p.statistics.diameter for p in photographs] == list(job.diameters.values())
+
+
 def test_where_the_angles_are_known_nothing_is_said_of_them(finished):
     out, _ = finished
     assert "degrees" not in (out / "one" / "table.md").read_text()

@@ -49,6 +49,16 @@ def test_a_512_pixel_photograph_makes_nine_patches():
     assert len(patch_grid(512, 512, 256, 128)) == 9
 
 
+def test_each_photograph_can_have_a_diameter_of_its_own(sample):
+    preparation = Preparation(fov_diameter=200, patch_size=64, stride=64)
+    dataset = RetinaDataset([sample, sample, sample], preparation, diameters=[200, 400, 100])
+    plain = RetinaDataset([sample], preparation)
+    assert [p.statistics.diameter for p in dataset.photographs] == [200, 400, 100]
+    assert (dataset.photographs[0].image == plain.photographs[0].image).all()
+    with pytest.raises(ValueError, match="2 diameters for 1 photographs"):
+        RetinaDataset([sample], preparation, diameters=[200, 400])
+
+
 @pytest.mark.parametrize("channels, count", [("green", 1), ("luminance", 1), ("rgb", 3)])
 def test_channels_are_those_of_the_photograph(sample, channels, count):
     preparation = Preparation(channels=channels)

@@ -47,3 +47,18 @@ def test_the_diameter_at_which_vessels_are_as_wide_as_those_learned(found, nativ
 def test_cameras_weigh_alike_however_many_photographs_tell_of_them():
     assert scale.typical([[0.01] * 10, [0.04]]) == pytest.approx(0.02)
     assert scale.typical([[0.01, math.nan], [0.04]]) == pytest.approx(0.02)
+
+
+def test_cameras_are_learned_from_at_the_scale_at_which_vessels_are_as_wide_in_all():
+    def drawn(*widths, native=3000):
+        return [scale.Drawn(width, native) for width in widths]
+
+    cameras = {"near": drawn(0.012, 0.013), "wide": drawn(0.006, math.nan, 0.0065)}
+    cameras |= {"alike": drawn(0.0119), "small": drawn(0.006, native=1000), "bare": drawn(math.nan)}
+    found = scale.matching_diameters(1024, cameras)
+    assert found == {"near": 1024, "wide": 2048, "alike": 1024, "small": 1500, "bare": 1024}
+
+
+def test_no_width_at_all_is_no_width(recwarn):
+    assert math.isnan(scale.typical([[math.nan], []])) and not recwarn.list
+    assert scale.fitting_diameter(1024, math.nan, 0.01, 1000) == 1024

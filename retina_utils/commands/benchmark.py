@@ -16,7 +16,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from multiprocessing import get_context
@@ -35,6 +35,7 @@ from retina_utils.commands.recipe import preset_of, read_recipe, require_trainab
 from retina_utils.data import FILES, Pair, load_data, load_sample
 from retina_utils.datasets import ledger
 from retina_utils.datasets.catalogue import SOURCES
+from retina_utils.frame import fov_diameter
 from retina_utils.images import read_binary
 from retina_utils.intake import scale
 from retina_utils.machine import files
@@ -79,13 +80,22 @@ class Job(NamedTuple):
     @property
     def training(self) -> str:
         """A digest of all that decides its weights, the bytes of all files included."""
-        return files.fingerprint([self.recipe, list(map(contents, self.pairs))])
+        return files.fingerprint([self.recipe, self.diameters, list(map(contents, self.pairs))])
 
     @property
     def fingerprint(self) -> str:
         """The same of all that decides its result."""
         tests = {k: [list(map(contents, t.pairs)), t.fov_diameter] for k, t in self.tests.items()}
-        return files.fingerprint([self.recipe, list(map(contents, self.pairs)), tests])
+        return files.fingerprint([self.training, tests])
+
+    @property
+    def diameters(self) -> dict[str, int]:
+        """Pixels across the FOV in training, by data set: vessels of all are equally wide."""
+        usual = self.recipe["fov_diameter"]
+        if len(self.train) == 1 or not usual:
+            return dict.fromkeys(self.train, usual)
+        drawn = {name: list(map(drawn_in, pairs)) for name, pairs in self.train.items()}
+        return scale.matching_diameters(usual, drawn)
 
     def ledger(self, threshold: Sequence[Pair] = ()) -> dict:
         """Of who takes part; the ``threshold`` photographs, if not those of its own, choose it."""
@@ -193,7 +203,10 @@ def plan_cameras(names: Sequence[str], root: Path, recipe: dict, out: Path) -> l
 
 def train_all(job: Job, recipe: dict) -> train.Training:
     """All epochs on all photographs of a job; no validation, so the last weights are taken."""
-    training = train.assemble(recipe, job.pairs, choose_device(recipe["device"]))
+    across = job.diameters
+    diameters = [across[name] for name, pairs in job.train.items() for _ in pairs]
+    device = choose_device(recipe["device"])
+    training = train.assemble(recipe, job.pairs, device, diameters=diameters)
     for epoch in training.epochs_left():
         row = train.train_epoch(training)
         train.finish_epoch(training, row)
@@ -219,16 +232,30 @@ def train_once(job: Job, recipe: dict) -> Network:
     return network
 
 
-def learned_width(network: Network, cameras: Iterable[Sequence[Pair]]) -> float:
+@functools.cache
+def drawn_in(pair: Pair) -> scale.Drawn:
+    """How wide the widest vessels are drawn, and how large."""
+    sample = load_sample(pair)
+    native = fov_diameter(sample.fov)
+    return scale.Drawn(scale.widest(sample.vessels & sample.fov, native), native)
+
+
+def seeing(network: Network, diameter: int) -> Network:
+    """The network with photographs at another diameter of the FOV."""
+    return replace(network, preparation=replace(network.preparation, fov_diameter=diameter))
+
+
+def learned_width(network: Network, job: Job) -> float:
     """How wide vessels are in what it learned from, for :func:`retina_utils.intake.scale`.
 
-    Three photographs tell a camera's scale. A share of the FOV's diameter.
+    A share of the usual diameter of the FOV.
     """
-    widths = []
-    for pairs in cameras:
-        samples = map(load_sample, pairs[:: math.ceil(len(pairs) / 3)])
-        options = {"batch_size": 8, "precision": "auto"}
-        widths.append([width_seen(network, s.image, s.fov, **options) for s in samples])
+    widths, options = [], {"batch_size": 8, "precision": "auto"}
+    for name, diameter in job.diameters.items():
+        there, pairs = seeing(network, diameter), job.train[name]
+        some = [pairs[k] for k in np.linspace(0, len(pairs) - 1, 5).astype(int)]  # tell its scale
+        seen = [width_seen(there, s.image, s.fov, **options) for s in map(load_sample, some)]
+        widths.append(np.multiply(seen, diameter / job.recipe["fov_diameter"]))
     return scale.typical(widths)
 
 
@@ -261,7 +288,7 @@ def run_job(job: Job, threads: int = 0) -> str:
     network = train_once(job, job.recipe | ({"threads": threads} if threads else {}))
     about, facts = network.facts, {}
     if len(job.train) > 1 and network.preparation.fov_diameter:
-        facts["learned_width"] = learned_width(network, job.train.values())
+        facts["learned_width"] = learned_width(network, job)
     network = replace(network, facts=facts)
     # Half a dozen photographs place the threshold to a hundredth, all of them no better.
     some = job.pairs[:: max(1, len(job.pairs) // 6)]
@@ -270,8 +297,7 @@ def run_job(job: Job, threads: int = 0) -> str:
     words = [f"{job.name}: trained in {about['train_seconds']} s", f"threshold {threshold:.2f}"]
     arrays, result["finding"] = {}, {}
     for name, test in job.tests.items():
-        preparation = replace(network.preparation, fov_diameter=test.fov_diameter)
-        shown = replace(network, preparation=preparation)
+        shown = seeing(network, test.fov_diameter)
         histograms, finds = measure(shown, test.pairs, job.recipe, threshold)
         for pair, histogram, found in zip(test.pairs, histograms, finds, strict=True):
             arrays[f"{name}/{pair.name}"] = np.stack(histogram)

@@ -52,7 +52,7 @@ LIMITS = {
     "doubt": quality.LARGEST_DOUBT,
     "meaningless": sorted(quality.MEANINGLESS),
     "looks": predict.LOOKS,
-    "near": predict.NEAR,
+    "near": scale.NEAR,
     "wide": scale.WIDE,
     "fewest": scale.FEWEST,
     "lowest": scale.LOWEST,

@@ -7,7 +7,8 @@ half a degree wide, so their width in the picture tells.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
@@ -16,6 +17,14 @@ WIDE = 0.97  # quantile of the distances to the edge
 FEWEST = 100  # pixels of vessel that a width is found in
 LOWEST, HIGHEST = 0.6, 2.0  # times the network's own diameter of the FOV
 BEYOND = 1.5  # times the photograph's own diameter: more pixels would only be blurred ones
+NEAR = 0.1  # a scale nearer to another than this is no other
+
+
+class Drawn(NamedTuple):
+    """The annotation of a photograph."""
+
+    width: float  # of the widest vessels, see below
+    native: int  # pixels across the FOV
 
 
 def widest(vessels: np.ndarray, diameter: int) -> float:
@@ -30,8 +39,30 @@ def widest(vessels: np.ndarray, diameter: int) -> float:
 
 
 def typical(widths: Iterable[Iterable[float]]) -> float:
-    """The width in the middle of several cameras' photographs: a geometric mean of their means."""
-    return float(np.exp(np.nanmean([np.nanmean(np.log([*camera])) for camera in widths])))
+    """The width in the middle of several cameras' photographs: a geometric mean of their means.
+
+    Widths that are nan do not count; it is nan where there is no other.
+    """
+    known = [[width for width in camera if width > 0] for camera in widths]
+    return (
+        float(np.exp(np.mean([np.mean(np.log(w)) for w in known if w]))) if any(known) else math.nan
+    )
+
+
+def matching_diameters(usual: int, cameras: Mapping[str, Sequence[Drawn]]) -> dict[str, int]:
+    """Pixels for each camera's FOV at which its vessels are as wide as those of the widest.
+
+    That one has its FOV at ``usual``. Each is known by some annotated photographs. As below, no
+    photograph is enlarged to more than 1.5 times its own pixels, and a scale that is hardly
+    another stays the usual one.
+    """
+    widths = {name: typical([[d.width for d in drawn]]) for name, drawn in cameras.items()}
+    found = {}
+    for name, drawn in cameras.items():
+        factor = max(widths.values()) / widths[name]
+        most = max(usual, BEYOND * min(d.native for d in drawn))
+        found[name] = round(min(usual * factor, most)) if factor > 1 + NEAR else usual
+    return found
 
 
 def fitting_diameter(usual: int, learned: float, found: float, native: int) -> int:
@@ -43,7 +74,7 @@ def fitting_diameter(usual: int, learned: float, found: float, native: int) -> i
     half of the way. No further than 0.6 to 2 times the usual, and no more than 1.5 times the
     photograph's own ``native`` pixels, but where the usual are more already.
     """
-    if not found > 0:
+    if not (found > 0 and learned > 0):
         return usual
     factor = learned / found
     factor = min(max(factor if factor > 1 else math.sqrt(factor), LOWEST), HIGHEST)
