@@ -11,18 +11,22 @@ Rows are written one by one to ``results/adapt.csv``: the same command goes on t
 
 import argparse
 import os
+import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from scipy.special import expit, logit
 
 from retina_utils import metrics
 from retina_utils.checkpoint import load_network
-from retina_utils.commands.adapt import adapt, look
-from retina_utils.commands.benchmark import dice_at, read_photographs
+from retina_utils.commands.adapt import adapt, dice_of
+from retina_utils.commands.benchmark import read_photographs
+from retina_utils.commands.folder import EXPECTED_DICE, USUAL, cut_of
 from retina_utils.data import Pair, load_sample
 from retina_utils.machine.files import read_csv, write_csv
+from retina_utils.measures.calibration import calibrated
+from retina_utils.predict import predict_image
 
 COUNTS, DRAWS = (2, 4, 8), 5
 RESULTS = Path(__file__).with_name("results") / "adapt.csv"
@@ -47,21 +51,23 @@ def draw(pairs: list[Pair], n: int, seed: int) -> tuple[list[Pair], list[Pair]]:
 def measure(network, histograms: dict, pairs: list[Pair], n: int, seed: int, options) -> dict:
     """A row: the network before and after, on people it was not adapted with."""
     given, others = draw(pairs, n, seed)
-    others = others[:: options.every]
+    others, start = others[:: options.every], time.monotonic()
     before = [histograms[pair.name] for pair in others]
-    known = [histograms[pair.name] for pair in given]
+    known = [] if options.tuning else [histograms[pair.name] for pair in given]
     adapted = adapt(network, given, histograms=known, tunes=options.tuning, tell=lambda line: None)
+    took = time.monotonic() - start
     kept = [step.name for step in adapted.steps[1:] if step.is_kept]
-    after, threshold = before, adapted.network.threshold
     if {"halfway", "all the way"} & set(kept):
-        after = [look(adapted.network, [load_sample(pair)])[0] for pair in others]
-    else:  # the same probabilities, only named otherwise
-        threshold = expit(logit(threshold) * adapted.calibration.temperature)
-        threshold = expit(logit(threshold) - adapted.calibration.bias)
+        samples = map(load_sample, others)
+        maps = ((predict_image(adapted.network, s.image, s.fov, flips=True), s) for s in samples)
+        after = [metrics.histogram(p, s.vessels, s.fov) for p, s in maps]
+    else:
+        after = [calibrated(h, adapted.calibration) for h in before]
     row = {"kept": " + ".join(kept) or "start", "people": len({p.person for p in given})}
-    row |= {"tested": len(others), "threshold": round(adapted.network.threshold, 4)}
-    for name, found, cut in (("start", before, network.threshold), ("after", after, threshold)):
-        row[f"dice_{name}"] = round(float(np.mean([dice_at(h, cut) for h in found])), 4)
+    row |= {"tested": len(others), "seconds": round(took)}
+    for name, found, net in (("start", before, network), ("after", after, adapted.network)):
+        cut = net.threshold if cut_of(net) == USUAL else None
+        row[f"dice_{name}"] = round(float(np.mean([dice_of(h, cut) for h in found])), 4)
         row[f"auc_{name}"] = round(metrics.roc_auc(metrics.pool(found)), 4)
     return row
 
@@ -109,6 +115,7 @@ def main() -> None:
             load_network(folder / "network.pt"),
             read_photographs(options.data / camera),
         )
+        network = replace(network, facts=network.facts | {"cut": EXPECTED_DICE})  # as if in the box
         with np.load(folder / "histograms.npz") as arrays:
             histograms = {p.name: metrics.Histogram(*arrays[f"{camera}/{p.name}"]) for p in pairs}
         for seed in range(options.draws):

@@ -14,7 +14,9 @@ from retina_utils.checkpoint import Network, load_network, save_network
 from retina_utils.commands import __main__ as commands
 from retina_utils.commands import adapt
 from retina_utils.commands.benchmark import dice_at
+from retina_utils.commands.folder import EXPECTED_DICE, USUAL, cut_of
 from retina_utils.data import DataError, Pair, load_data, load_sample
+from retina_utils.measures import calibration
 from retina_utils.models import build_model
 from retina_utils.patches import Preparation
 
@@ -42,6 +44,10 @@ def climb(biases, people=None, threshold=0.5):
     said = []
     found = adapt.adapt(network, pairs, histograms=counted, tunes=False, tell=said.append)
     return network, found, said
+
+
+def shown(network, pairs):
+    return [adapt.show(network, load_sample(pair)) for pair in pairs]
 
 
 def names(found):
@@ -99,6 +105,36 @@ def test_of_one_person_photographs_are_left_out_one_by_one():
         climb([2.0])
 
 
+def test_a_network_that_gives_each_photograph_its_own_threshold_keeps_that_where_it_is_better():
+    def own(biases, **facts):
+        torch.manual_seed(0)
+        network = Network(build_model("unet", {"widths": [4, 8]}), Preparation(), 0.8, facts)
+        found = [told(bias, seed) for seed, bias in enumerate(biases)]
+        pairs = given(len(biases))
+        return adapt.adapt(network, pairs, histograms=found, tunes=False, tell=lambda line: None)
+
+    # It is right: own thresholds are the best there are, and 0.8 is far from them.
+    kept = own([0.0] * 6, promise=0.1)
+    assert names(kept) == ["start"] and cut_of(kept.network) == EXPECTED_DICE
+    plain = own([0.0] * 6)
+    assert names(plain) == ["start", "threshold"] and cut_of(plain.network) == USUAL
+    assert np.mean(kept.steps[0].left_out) > np.mean(plain.steps[0].left_out) + 0.01
+    # It promises too little everywhere: calibrated, each photograph's own threshold is the best.
+    moved = own([2.0] * 6, promise=0.1)
+    assert "calibration" in names(moved)
+
+
+def test_a_calibration_moves_the_counts_of_a_histogram_and_loses_none():
+    before = told(0.0, 3)
+    after = calibration.calibrated(before, calibration.Calibration(1.0, 2.0))
+    assert after.vessel.sum() == before.vessel.sum()
+    assert after.background.sum() == before.background.sum()
+    both = (h.vessel + h.background for h in (before, after))
+    means = [counts @ np.linspace(0, 1, metrics.LEVELS) / counts.sum() for counts in both]
+    assert means[1] > means[0] + 0.1
+    assert metrics.roc_auc(after) == pytest.approx(metrics.roc_auc(before), abs=1e-3)
+
+
 # --- With weights ---------------------------------------------------------------------------------
 
 
@@ -117,11 +153,11 @@ def start(tmp_path_factory):
     torch.manual_seed(0)
     preparation = Preparation(patch_size=64, stride=32)
     network = Network(build_model("unet", {"widths": [8, 16]}), preparation, 0.5)
-    samples = [load_sample(p) for p in load_data(TINY).train if p.name in ("img_0007", "img_0009")]
+    pairs = [p for p in load_data(TINY).train if p.name in ("img_0007", "img_0009")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(adapt, "TUNING", adapt.TUNING | QUICK)
         path = tmp_path_factory.mktemp("start") / "start.pt"
-        save_network(path, adapt.tune(network, samples))
+        save_network(path, adapt.tune(network, shown(network, pairs)))
     return path
 
 
@@ -177,10 +213,10 @@ def test_drawings_of_other_eyes_are_refused(quick, start, flat, tmp_path, capsys
 
 def test_one_wrong_drawing_among_three_ships_no_harm(quick, start, flat):
     right = adapt.read_given(flat)
-    samples = [load_sample(pair) for pair in right]
     network = load_network(start)
+    samples = shown(network, right)
     before = np.mean([dice_at(h, 0.5) for h in adapt.look(network, samples)])
-    images.write_png(right[0].vessels, np.rot90(samples[0].vessels, 2))
+    images.write_png(right[0].vessels, np.rot90(samples[0].sample.vessels, 2))
     found = adapt.adapt(network, right, tell=lambda line: None)
     threshold = found.network.threshold
     after = np.mean([dice_at(h, threshold) for h in adapt.look(found.network, samples)])
@@ -191,7 +227,7 @@ def test_people_who_are_left_out_take_no_part(start, flat, monkeypatch):
     pairs = [p._replace(person=q) for p, q in zip(adapt.read_given(flat), "aab", strict=True)]
     network, trained = load_network(start), []
     monkeypatch.setattr(
-        adapt, "tune", lambda n, given: trained.append([s.name for s in given]) or n
+        adapt, "tune", lambda n, given: trained.append([s.sample.name for s in given]) or n
     )
     adapt.adapt(network, pairs, tell=lambda line: None)
     assert trained[:2] == [["img_0005"], ["img_0001", "img_0003"]]

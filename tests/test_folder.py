@@ -377,6 +377,11 @@ def test_the_threshold_of_a_run_is_found_beside_its_weights(weights, tmp_path):
     assert value == 0.37 and "for other weights" in origin
     assert command.find_threshold(replace(network, threshold=0.4), inside)[0] == 0.4
     assert command.find_threshold(replace(network, threshold=0.4), inside, 0.2)[0] == 0.2
+    promising = replace(network, threshold=0.4, facts={"promise": 0.1})
+    assert command.find_threshold(promising, inside)[0] == command.EXPECTED_DICE
+    assert command.find_threshold(promising, inside, command.USUAL)[0] == 0.4
+    adapted = replace(promising, facts={"promise": 0.1, "cut": command.USUAL})
+    assert command.find_threshold(adapted, inside)[0] == 0.4
     assert command.find_threshold(without, weights)[0] == 0.5
     write("def", "the weights' own training")  # of other weights, which the run was given
     assert command.find_threshold(without, inside)[0] == 0.5

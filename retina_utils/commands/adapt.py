@@ -1,10 +1,10 @@
 """A network fitted to a camera by 2 to 20 annotated photographs of it: ``make adapt``.
 
-The steps form a ladder: another threshold; the weights halfway to those of a short training on the
-photographs; those weights themselves; a calibration. Each is tried on photographs of people it was
-not given, and kept only where they gain clearly over what was kept before. Where none do, the
-network stays as it was. The numbers of this file were chosen on left-out cameras:
-``benchmarks/adapt.py`` measures what they are worth.
+The steps form a ladder: one threshold for all photographs; the weights halfway to those of a short
+training on them; those weights themselves; a calibration. Each is tried on photographs of people it
+was not given, and kept only where they gain clearly over what was kept before. Where none do, the
+network stays as it was, with each photograph's own threshold if it took that. The numbers of this
+file were chosen on left-out cameras: ``benchmarks/adapt.py`` measures what they are worth.
 """
 
 import copy
@@ -22,7 +22,8 @@ from scipy.special import expit, logit
 from retina_utils import RetinaError, metrics, train
 from retina_utils.augment import make_augment
 from retina_utils.checkpoint import Network, load_network, save_network
-from retina_utils.commands.benchmark import dice_at, folds_by_person
+from retina_utils.commands.benchmark import dice_at, folds_by_person, seeing
+from retina_utils.commands.folder import EXPECTED_DICE, USUAL, cut_of
 from retina_utils.data import FOLDERS, Pair, Sample, load_data, load_pairs, load_sample
 from retina_utils.datasets.catalogue import SOURCES, dataset_of, photographs
 from retina_utils.losses import make_loss
@@ -31,16 +32,24 @@ from retina_utils.machine.files import render, write_text
 from retina_utils.machine.runs import close_run, open_run, provenance
 from retina_utils.measures import calibration
 from retina_utils.patches import RetinaDataset, make_loader
-from retina_utils.predict import predict_image
+from retina_utils.predict import FLIPS, at_fitting_scale, average_views
 
 MOST = 20  # photographs; with more of them, train
 FOLDS = 4  # trainings that leave people out
 PRIOR = 4.0  # so many photographs does the threshold of the start count for
 MARGIN = 0.002  # of Dice: the gain less its standard error has to be larger
 AGREES = 0.7  # ROC-AUC of the start; a network that has never met a camera reaches .97
+LOOKING = {"batch_size": 8, "precision": "auto"}
 TUNING = {"epochs": 5, "steps": 60, "batch_size": 6, "lr": 0.002, "weight_decay": 0.001}
 TUNING |= {"augment": "light", "loss": "bce_squared_dice", "ema": 0.95, "optimizer": "adamw"}
 TUNING |= {"schedule": "onecycle", "patience": 0, "precision": "auto"}
+
+
+class Shown(NamedTuple):
+    """A photograph, and how many pixels across its FOV is for the network."""
+
+    sample: Sample
+    diameter: int
 
 
 class Step(NamedTuple):
@@ -78,51 +87,57 @@ def adapt(
     """
     person = [pair.person for pair in pairs]
     tunes = tunes and len(set(person)) > 1
-    samples = [] if histograms and not tunes else [load_sample(pair) for pair in pairs]
+    shown = [] if histograms and not tunes else [show(network, load_sample(p)) for p in pairs]
     person = person if len(set(person)) > 1 else [pair.name for pair in pairs]
     if len(set(person)) < 2:
         raise RetinaError("1 photograph: nothing can be left out to see a gain. Annotate another.")
     if network.threshold is None:
         network = replace(network, threshold=0.5)
-    kept, seen = network, list(histograms) or look(network, samples)
+    kept, seen = network, list(histograms) or look(network, shown)
     require_agreement(seen)
-    scores = [dice_at(h, network.threshold) for h in seen]
-    steps = [Step("start", "Dice", scores, 0.0, 0.0, True)]
+    cut = cut_of(network)
+    before = network.threshold if cut == USUAL else None
+    steps = [Step("start", "Dice", [dice_of(h, before) for h in seen], 0.0, 0.0, True)]
 
-    def climb(name: str, found: Sequence[metrics.Histogram]) -> bool:
-        """Whether Dice gains clearly, with a threshold chosen on other people."""
-        before = next(s for s in reversed(steps) if s.is_kept)
+    def climb(name: str, found: Sequence[metrics.Histogram], cut: str) -> bool:
+        """Whether Dice gains clearly; one threshold for all is chosen on other people."""
+        best = next(s for s in reversed(steps) if s.is_kept)
         dice = [
-            dice_at(found[k], threshold_for(others, network.threshold))
-            for k, others in enumerate(of_others(found, person))
+            dice_of(own, threshold_for(others, network.threshold) if cut == USUAL else None)
+            for own, others in zip(found, of_others(found, person), strict=True)
         ]
-        gain, error = gain_of(np.subtract(dice, before.left_out), person)
+        gain, error = gain_of(np.subtract(dice, best.left_out), person)
         steps.append(Step(name, "Dice", dice, gain, error, bool(gain - error > MARGIN)))
         tell(line_of(steps[-1]))
         return steps[-1].is_kept
 
     tell(line_of(steps[0]))
-    if climb("threshold", seen):
-        kept = replace(network, threshold=threshold_for(seen, network.threshold))
+    if climb("threshold", seen, USUAL):
+        cut, kept = USUAL, replace(network, threshold=threshold_for(seen, network.threshold))
     if tunes:
-        half, full = leave_out(network, pairs, samples, tell)
+        half, full = leave_out(network, pairs, shown, tell)
         share, best = 0.0, seen
-        if climb("halfway", half):
+        if climb("halfway", half, cut):
             share, best = 0.5, half
-        if climb("all the way", full):
+        if climb("all the way", full, cut):
             share, best = 1.0, full
         if share:
-            tuned = tune(network, samples)
-            kept, seen = blend(network, tuned, share), best
+            kept, seen = blend(network, tune(network, shown), share), best
             kept = replace(kept, threshold=threshold_for(seen, network.threshold))
 
-    before = [calibration.cross_entropy(h) for h in seen]
-    fits = map(calibration.fit_calibration, of_others(seen, person))
+    fits = list(map(calibration.fit_calibration, of_others(seen, person)))
     after = list(map(calibration.cross_entropy, seen, fits))
-    gain, error = gain_of(np.subtract(before, after), person)
-    steps.append(Step("calibration", "cross-entropy", after, gain, error, bool(gain > 2 * error)))
+    gain, error = gain_of(np.subtract(list(map(calibration.cross_entropy, seen)), after), person)
+    keeps = gain > 2 * error
+    if cut == EXPECTED_DICE:  # then it moves thresholds, too
+        moved = [
+            dice_of(calibration.calibrated(h, fit), None) for h, fit in zip(seen, fits, strict=True)
+        ]
+        keeps &= gain_of(np.subtract(moved, list(map(dice_of, seen))), person)[0] > 0
+    steps.append(Step("calibration", "cross-entropy", after, gain, error, bool(keeps)))
     tell(line_of(steps[-1]))
-    fitted = calibration.fit_calibration(seen) if steps[-1].is_kept else calibration.NONE
+    fitted = calibration.fit_calibration(seen) if keeps else calibration.NONE
+    kept = replace(kept, facts=kept.facts | {"cut": cut})
     return Adapted(calibration.recalibrate(kept, *fitted), steps, fitted)
 
 
@@ -137,12 +152,29 @@ def require_agreement(histograms: Sequence[metrics.Histogram]) -> None:
         )
 
 
-def look(network: Network, samples: Sequence[Sample]) -> list[metrics.Histogram]:
-    """What a network gives for each photograph inside the FOV, mirror images averaged."""
-    return [
-        metrics.histogram(predict_image(network, s.image, s.fov, flips=True), s.vessels, s.fov)
-        for s in samples
-    ]
+def show(network: Network, sample: Sample) -> Shown:
+    """A photograph with the scale at which the network sees it, to be found once."""
+    if not network.facts.get("learned_width"):
+        return Shown(sample, network.preparation.fov_diameter)
+    network = at_fitting_scale(network, sample.image, sample.fov, **LOOKING)
+    return Shown(sample, network.preparation.fov_diameter)
+
+
+def look(network: Network, shown: Sequence[Shown]) -> list[metrics.Histogram]:
+    """What a network gives for each photograph inside the FOV."""
+    found = []
+    for sample, diameter in shown:
+        there = seeing(network, diameter)
+        probability = average_views(there, sample.image, sample.fov, FLIPS[:1], **LOOKING)
+        found.append(metrics.histogram(probability, sample.vessels, sample.fov))
+    return found
+
+
+def dice_of(histogram: metrics.Histogram, threshold: float | None = None) -> float:
+    """Dice of a photograph at a threshold; at its own if that is None."""
+    if threshold is None:
+        threshold = metrics.expect(histogram.vessel + histogram.background).threshold
+    return dice_at(histogram, threshold)
 
 
 def of_others(histograms: Sequence[metrics.Histogram], person: Sequence[str]) -> list[list]:
@@ -169,31 +201,33 @@ def gain_of(gains: np.ndarray, person: Sequence[str]) -> tuple[float, float]:
 
 
 def leave_out(
-    network: Network, pairs: Sequence[Pair], samples: Sequence[Sample], tell: Callable
+    network: Network, pairs: Sequence[Pair], shown: Sequence[Shown], tell: Callable
 ) -> tuple[list[metrics.Histogram], list[metrics.Histogram]]:
     """Histograms of each photograph by networks tuned without its person: halfway, all the way."""
     found = {}
     folds = folds_by_person(pairs, min(FOLDS, len({pair.person for pair in pairs})))
     for number, people in enumerate(folds, start=1):
         start = time.monotonic()
-        given = [s for p, s in zip(pairs, samples, strict=True) if p.person not in people]
+        given = [s for p, s in zip(pairs, shown, strict=True) if p.person not in people]
         tuned = tune(network, given)
         for k, pair in enumerate(pairs):
             if pair.person in people:
-                found[k] = [look(blend(network, tuned, w), [samples[k]])[0] for w in (0.5, 1)]
+                found[k] = [look(blend(network, tuned, w), [shown[k]])[0] for w in (0.5, 1)]
         took = time.monotonic() - start
         tell(f"training {number} of {len(folds)} with people left out, {took:.0f} s")
     return tuple(zip(*(found[k] for k in range(len(pairs))), strict=True))
 
 
-def tune(network: Network, samples: Sequence[Sample]) -> Network:
+def tune(network: Network, shown: Sequence[Shown]) -> Network:
     """A network trained on from where it is, for a minute."""
     seed_everything(0)
     recipe, device = TUNING, next(network.model.parameters()).device
     drawn = recipe["steps"] * recipe["batch_size"]
+    samples, diameters = zip(*shown, strict=True)
     dataset = RetinaDataset(
         samples,
         network.preparation,
+        diameters=diameters,
         patches_per_image=-(-drawn // (recipe["epochs"] * len(samples))),
         augment=make_augment(recipe["augment"]),
     )
@@ -295,7 +329,7 @@ def keep(path: Path, start: Network, adapted: Adapted, pairs: Sequence[Pair], da
         "steps": [step._asdict() for step in adapted.steps],
         "made": provenance(),
     }
-    facts = dict(start.facts) | {"adapted": story}
+    facts = adapted.network.facts | {"adapted": story}
     if changed and start.card:
         seen = start.card.get("photographs", {})
         names = sorted({*seen.get(key, ()), *(pair.name for pair in pairs)})

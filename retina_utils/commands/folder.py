@@ -102,7 +102,8 @@ def predict_folder(
     ``fov_folder`` and the maps of earlier calls are left out. ``threshold`` is
     "expected", each photograph's own (:func:`retina_utils.metrics.expect`), "usual", that of the
     ``weights`` or of the run they lie in, or a number; if not given, "expected" for the network in
-    the box, which meets cameras it does not know, and "usual" for others; ``flips`` averages over
+    the box, which meets cameras it does not know, what :mod:`adapt` found better for one it made,
+    and "usual" for others; ``flips`` averages over
     four mirror images, four times the work and a little better; ``fov_folder`` holds FOV masks,
     ``NAME.png``
     or ``NAME_fov.png`` in the same sub-folders or in none, and where there is none the FOV is
@@ -421,11 +422,19 @@ def walk(root: Path, aside: Sequence[Path]) -> list[Path]:
     return files
 
 
+def cut_of(network: Network) -> str:
+    """Whether a photograph's own threshold or the usual one is taken, if nobody says.
+
+    Its own by a network whose promise is known from cameras that it never met.
+    """
+    return network.facts.get("cut") or (EXPECTED_DICE if network.facts.get("promise") else USUAL)
+
+
 def find_threshold(
     network: Network, weights: str | Path, given: float | str | None = None
 ) -> tuple[float | str, str]:
     """The threshold and where it comes from: given, the checkpoint's, its run's, or one half."""
-    if given == EXPECTED_DICE or (given is None and str(weights) == "pretrained"):
+    if EXPECTED_DICE in (given, cut_of(network) if given is None else None):
         return EXPECTED_DICE, "each photograph's own, at which its expected Dice is greatest"
     given = None if given == USUAL else given
     if given is not None:

@@ -82,6 +82,14 @@ def cross_entropy(histogram: metrics.Histogram, calibration: Calibration = NONE)
     return float(total / (histogram.vessel.sum() + histogram.background.sum()))
 
 
+def calibrated(histogram: metrics.Histogram, calibration: Calibration) -> metrics.Histogram:
+    """The histogram of the same photograph after a calibration."""
+    after = expit((LOGITS + calibration.bias) / calibration.temperature)
+    levels = np.rint(after * (metrics.LEVELS - 1)).astype(int)
+    moved = (np.bincount(levels, counts, metrics.LEVELS) for counts in histogram)
+    return metrics.Histogram(*(counts.astype(np.int64) for counts in moved))
+
+
 def recalibrate(network: Network, temperature: float, bias: float) -> Network:
     """A copy of the network whose logits are (logits + bias) / temperature, exactly.
 
