@@ -41,7 +41,7 @@ from retina_utils.intake import scale
 from retina_utils.machine import files
 from retina_utils.machine.compute import choose_device
 from retina_utils.machine.runs import provenance
-from retina_utils.measures import promise
+from retina_utils.measures import calibration, promise
 from retina_utils.measures.widths import by_width
 from retina_utils.models import count_parameters
 from retina_utils.predict import predict_image, width_seen
@@ -424,6 +424,26 @@ def promised(rows: Sequence[dict]) -> dict:
     }
 
 
+def calibration_rows(jobs: Sequence[Job]) -> list[dict]:
+    """How honest probabilities are on each camera left out, as they come and once calibrated.
+
+    The temperature and bias are fitted on the other cameras, each as it was when left out.
+    """
+    shown = {name: job.histograms(name) for job in jobs for name in job.tests}
+    rows = []
+    for name, found in shown.items():
+        others = [h for other, each in shown.items() if other != name for h in each]
+        fitted = calibration.fit_calibration(others, prior=0)
+        row = {"tested_on": name} | fitted._asdict()
+        after = [calibration.calibrated(h, fitted) for h in found]
+        for when, each in (("before", found), ("after", after)):
+            row[f"error_{when}"] = metrics.calibration_error(metrics.pool(each))
+            row[f"entropy_{when}"] = float(np.mean([*map(calibration.cross_entropy, each)]))
+            row[f"own_dice_{when}"] = network_row("", name, each, [0.5] * len(each))["own_dice"]
+        rows.append({k: v if isinstance(v, str) else round(v, 4) for k, v in row.items()})
+    return rows
+
+
 def in_words(found: dict) -> str:
     """The same as sentences below the table."""
     shares = ", ".join(f"{card.title(k)} {share:.0%}" for k, share in found["covered"].items())
@@ -513,7 +533,9 @@ def write_tables(
     each = photograph_rows(jobs)
     if cameras:
         content["promise"] = promised(each)
+        content["calibration"] = calibration_rows(jobs)
         page += in_words(content["promise"])
+        files.write_csv(out / "calibration.csv", content["calibration"])
     files.write_csv(out / "table.csv", rows)
     files.write_csv(out / "photographs.csv", each)
     files.write_json(out / "table.json", content)

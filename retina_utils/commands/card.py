@@ -48,6 +48,8 @@ def ship(
         "minutes": round(result["train_seconds"] / 60),
         "scores": list({json.dumps(row): row for table in read for row in table["rows"]}.values()),
         "protocol": [table["protocol"] for table in read],
+        "calibration": [row for table in read for row in table.get("calibration", [])],
+        "promise": next((table["promise"] for table in read if "promise" in table), {}),
     }
     network = replace(network, facts=network.facts | {"card": card, "ledger": ledger})
     save_network(path, network)
