@@ -133,8 +133,8 @@ def make_scheduler(
 ) -> torch.optim.lr_scheduler.LRScheduler:
     """The learning rate's course, one step an epoch, by ``schedule``.
 
-    "cosine" falls to a hundredth; "onecycle" rises from a tenth of the rate to all of it in the
-    first sixth of the epochs and then falls to a thousandth (Smith and Topin, 2019), which allows
+    "cosine" falls to a hundredth; "onecycle" rises from a tenth of the rate to all of it in about
+    a seventh of the epochs and then falls to a thousandth (Smith and Topin, 2019), which allows
     higher rates; "plateau" falls to a fifth whenever validation stands still for
     ``schedule_patience`` epochs; "constant" stays.
 

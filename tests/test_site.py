@@ -82,3 +82,13 @@ def test_git_lets_the_samples_in_and_no_other_photograph():
 def test_the_citation_is_of_this_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == __version__ and citation["license"] == "MIT"
+
+
+def test_who_is_cited_with_a_year_stands_in_the_references():
+    sources = [*site.PACKAGE.rglob("*.py"), *ROOT.glob("*.md"), *ROOT.glob("notebooks/**/*.md")]
+    text = "\n".join(path.read_text() for path in [*sources, *ROOT.glob("notebooks/*.ipynb")])
+    authors = r"([A-Z][a-z]+)\s+(?:et\s+al\.|(?:and|&) [A-Z][a-z]+)"
+    cited = set(re.findall(authors + r"[^.;)]{0,25}\b(?:19|20)\d\d\b", text))
+    references = (ROOT / "notebooks" / "REFERENCES.md").read_text()
+    assert {"Lipton", "Hart", "Wortsman", "Shrout"} <= cited
+    assert not [name for name in cited if name not in references]

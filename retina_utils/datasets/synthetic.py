@@ -200,7 +200,7 @@ def grow_vessel(
 
 
 def murray_angle(parent: float, daughter: float, other: float) -> float:
-    """Angle in radians at which the daughter leaves, for the least work (Murray, PNAS 12, 1926)."""
+    """Angle in radians at which the daughter leaves, for the least work (Murray, 1926)."""
     cosine = (parent**4 + daughter**4 - other**4) / (2 * parent**2 * daughter**2)
     return float(np.arccos(np.clip(cosine, -1, 1)))
 
