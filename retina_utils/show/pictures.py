@@ -13,7 +13,7 @@ from scipy.ndimage import binary_dilation, uniform_filter
 from retina_utils.frame import fov_diameter
 from retina_utils.measures.mistakes import MISTAKES
 
-# Okabe-Ito colours: told apart with any kind of colour vision, unlike red and green.
+# Okabe-Ito colours: told apart also by who confuses red and green.
 BLUE, ORANGE, SKY, GREEN = "#0072B2", "#E69F00", "#56B4E9", "#009E73"
 VERMILLION, PURPLE, INK, GREY = "#D55E00", "#CC79A7", "#222222", "#8C8C8C"
 ERROR_COLOURS = {"hit": "#EBEBEB", "false alarm": ORANGE, "miss": SKY}
