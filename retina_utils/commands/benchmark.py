@@ -332,6 +332,7 @@ def run_jobs(jobs: Sequence[Job], at_once: int) -> None:
     core is the fastest way to several trainings.
     """
     waiting = [job for job in jobs if job.result.get("fingerprint") != job.fingerprint]
+    waiting.sort(key=lambda job: -len(job.pairs))  # the longest first: no core waits for it alone
     if len(waiting) < len(jobs):
         print(f"{len(jobs) - len(waiting)} of {len(jobs)} trainings have their results already")
     if at_once == 1:
