@@ -4,7 +4,7 @@
 
 Each network has to be one that never met the camera. Photographs are measured one by one into
 ``results/measures_photographs.csv`` and not again by a later call with the same network; then
-``results/measures.csv`` and the table of the README are written from it. Lengths are shares of the
+``results/measures.csv`` is written from it. Lengths are shares of the
 FOV's diameter.
 """
 
@@ -74,26 +74,6 @@ def table(rows: list[dict]) -> list[dict]:
     return lines
 
 
-def as_markdown(lines: list[dict]) -> str:
-    """The README's table: bias and limits in percent of the first observer's mean."""
-    text = [
-        "| | measure | network: bias, limits | ICC "
-        "| second observer: bias, limits | ICC | in its interval |"
-    ]
-    text.append("|---|---|---|---|---|---|---|")
-    for line in lines:
-        cells = [line["data"], line["measure"].removesuffix("_fov").replace("_", " ")]
-        for who in ("network", "second"):
-            low, bias, high = (
-                100 * line[f"{who}_{k}"] / line["mean"] for k in ("low", "bias", "high")
-            )
-            cells.append(f"{bias:+.0f} % ({low:+.0f} to {high:+.0f})")
-            mark = " ↓" if who == "network" and line["agrees_less_than_people"] else ""
-            cells.append(f"{line[f'{who}_icc']:.2f}{mark}")
-        text.append("| " + " | ".join([*cells, f"{line['first_within_interval']:.0%}"]) + " |")
-    return "\n".join(text)
-
-
 def main(given: list[str]) -> None:
     rows = read_csv(EACH) if EACH.exists() else []
     for name, path in (word.split("=", 1) for word in given):
@@ -107,8 +87,8 @@ def main(given: list[str]) -> None:
                 columns = list(dict.fromkeys(column for row in rows for column in row))
                 write_csv(EACH, rows, columns)
                 print(name, pair.name, flush=True)
-    write_csv(TABLE, lines := table(rows))
-    print(as_markdown(lines))
+    write_csv(TABLE, table(rows))
+    print("Written. Now python benchmarks/tables.py, for the README.")
 
 
 if __name__ == "__main__":

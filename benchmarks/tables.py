@@ -1,0 +1,175 @@
+"""The tables of README.md and cameras.md, written from the rows they come from.
+
+    python benchmarks/tables.py     # when rows were made anew; tests/test_said.py compares
+
+A table is known by its headings. They may be turned around or left out in the text: the rows follow.
+"""
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from retina_utils.datasets.catalogue import SOURCES
+from retina_utils.machine.files import read_csv, write_text
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = ("README.md", "benchmarks/cameras.md")
+TABLE = re.compile(r"^\|(.*)\|\n\|[-|]+\|\n((?:\|.*\|\n)+)", re.MULTILINE)
+CHANGES = {
+    "control": "control",
+    "JPEG of quality 20 to 70, 40 % of the patches": "jpeg",
+    "detail lost in 50 % of the patches, not 15 %": "unsharp",
+    "a sharpening halo": "halo",
+    "light and colour changed two thirds more": "light",
+    "scale up to 1.8 times, not 1.4": "scale",
+    "vessels drawn up to 1.5 pixels wider and thinner": "style",
+    "JPEG, lost detail, halo and blur along rows together": "together",
+}
+
+
+def short(value: str | float, digits: int = 3, sign: str = "") -> str:
+    """A number as the pages write it, such as .798; what is not known is empty."""
+    return re.sub(r"\b0\.", ".", f"{float(value):{sign}.{digits}f}") if value != "" else ""
+
+
+def title(text: str) -> str:
+    """A data set, or several, by the name without its explanation."""
+    name = SOURCES[text].title if text in SOURCES else text
+    return re.sub(r" \(.*?\)", "", name).replace(" + ", " and ")
+
+
+def bold(text: str) -> str:
+    return f"**{text}**" if text else ""
+
+
+def scored(row: dict) -> dict:
+    """What two tables say of a network in the same words."""
+    return {
+        "trained on": title(row["trained_on"]),
+        "tested on": f"{title(row['tested_on'])}, {row['photographs']} photographs",
+        "best possible Dice": short(row["best_dice"]),
+    }
+
+
+def left_out(rows: list[dict]) -> list[dict]:
+    """Cameras left out: by heading, the cells of each line."""
+    return [
+        scored(row)
+        | {
+            "Dice, own threshold of each photograph": bold(short(row["own_dice"])),
+            "Dice, usual threshold": short(row["dice"]),
+            "per photograph, usual": f"{short(row['dice_mean'])} ± {short(row['dice_sd'])}",
+            "ROC-AUC": short(row["auc"]),
+            "found": short(row["found"]),
+            "on a vessel": short(row["on_vessel"]),
+            "width": short(row["width_ratio"], 2),
+        }
+        for row in rows
+    ]
+
+
+def home(rows: list[dict]) -> list[dict]:
+    """Cross-validation, by networks of an earlier recipe."""
+    return [
+        scored(row)
+        | {
+            "Dice": bold(short(row["dice"])),
+            "Dice per photograph": f"{short(row['dice_mean'])} ± {short(row['dice_sd'])}",
+            "IoU": short(row["iou"]),
+            "ROC-AUC": short(row["auc"], 4),
+            "threshold": row["threshold"],
+        }
+        for row in rows
+    ]
+
+
+def adapted(rows: list[dict]) -> list[dict]:
+    """Gain on a camera by the number of photographs given; in brackets the worst draw's."""
+    lines = defaultdict(list)
+    for row in rows:
+        lines[row["camera"], row["start"], row["trained"]].append(row)
+    table = []
+    for (camera, _, trained), draws in lines.items():
+        start = np.array([float(row["dice_start"]) for row in draws])
+        gain = np.array([float(row["dice_after"]) for row in draws]) - start
+        given = np.array([int(row["n"]) for row in draws])
+        cells = {"tested on": title(camera), "as it comes": short(start.mean())}
+        cells["weights"] = "trained" if trained == "yes" else "as they were"
+        for n in np.unique(given):
+            mean, worst = (short(f(gain[given == n]), sign="+") for f in (np.mean, np.min))
+            heading = f"with {n} photographs" if n == given.min() else f"with {n}"
+            cells[heading] = f"{mean} ({worst})".replace("+.000", ".000")
+        table.append(cells)
+    return table
+
+
+def measured(rows: list[dict]) -> list[dict]:
+    """Measures: bias and limits in percent of the first observer's mean."""
+    table = []
+    for row in rows:
+        cells = {"": title(row["data"])}
+        cells["measure"] = row["measure"].removesuffix("_fov").replace("_", " ")
+        for who, words in {"network": "network", "second": "second observer"}.items():
+            bias, low, high = (
+                100 * float(row[f"{who}_{key}"]) / float(row["mean"])
+                for key in ("bias", "low", "high")
+            )
+            cells[f"{words}: bias, limits"] = f"{bias:+.0f} % ({low:+.0f} to {high:+.0f})"
+            cells[f"{words}: ICC"] = f"{float(row[f'{who}_icc']):.2f}"
+        cells["network: ICC"] += " ↓" if row["agrees_less_than_people"] else ""
+        cells["in its interval"] = f"{float(row['first_within_interval']):.0%}"
+        table.append(cells)
+    return table
+
+
+def changed(rows: list[dict]) -> list[dict]:
+    """Changes of the augmentation: Dice at own thresholds, by camera."""
+    dice = {(row["change"], row["tested_on"]): short(row["own_dice"]) for row in rows}
+    cameras = {title(row["tested_on"]): row["tested_on"] for row in rows}
+    return [
+        {"change": words} | {name: dice.get((key, k), "") for name, k in cameras.items()}
+        for words, key in CHANGES.items()
+    ]
+
+
+def scaled(rows: list[dict]) -> list[dict]:
+    """The scale at which a photograph is seen."""
+    return [
+        {
+            "tested on": title(row["tested_on"]),
+            "FOV, pixels across": row["fov_diameter"],
+            "Dice, own threshold": short(row["own_dice"]),
+            "ROC-AUC": short(row["auc"]),
+        }
+        for row in rows
+    ]
+
+
+TABLES = {
+    "left_out.csv": left_out,
+    "home.csv": home,
+    "adapt.csv": adapted,
+    "measures.csv": measured,
+    "cameras.csv": changed,
+    "scale.csv": scaled,
+}
+
+
+def written(table: re.Match) -> str:
+    """A table of a page with the cells of its rows; one of other headings as it is."""
+    headings = [cell.strip() for cell in table[1].split("|")]
+    for name, cells in TABLES.items():
+        lines = cells(read_csv(RESULTS / name))
+        if all(set(headings) <= set(line) for line in lines):
+            rows = ("| " + " | ".join(line[h] for h in headings) + " |\n" for line in lines)
+            return table[0].removesuffix(table[2]) + "".join(rows)
+    return table[0]
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        write_text(ROOT / page, TABLE.sub(written, text))
