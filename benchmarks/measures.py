@@ -4,8 +4,7 @@
 
 Each network has to be one that never met the camera. Photographs are measured one by one into
 ``results/measures_photographs.csv`` and not again by a later call with the same network; then
-``results/measures.csv`` is written from it. Lengths are shares of the
-FOV's diameter.
+``results/measures.csv`` is written from it. Lengths are shares of the FOV's diameter.
 """
 
 import sys

@@ -2,7 +2,7 @@
 
     python benchmarks/tables.py     # when rows were made anew; tests/test_said.py compares
 
-A table is known by its headings. They may be turned around or left out in the text: the rows follow.
+A table is known by its headings: the text may leave some out, or turn them around.
 """
 
 import re
@@ -159,17 +159,21 @@ TABLES = {
 
 
 def written(table: re.Match) -> str:
-    """A table of a page with the cells of its rows; one of other headings as it is."""
+    """A table of a page with the cells of its rows; empty if its headings are none of these."""
     headings = [cell.strip() for cell in table[1].split("|")]
     for name, cells in TABLES.items():
         lines = cells(read_csv(RESULTS / name))
         if all(set(headings) <= set(line) for line in lines):
             rows = ("| " + " | ".join(line[h] for h in headings) + " |\n" for line in lines)
             return table[0].removesuffix(table[2]) + "".join(rows)
-    return table[0]
+    return ""
+
+
+def anew(text: str) -> str:
+    """A page with its tables as their rows are now."""
+    return TABLE.sub(lambda table: written(table) or table[0], text)
 
 
 if __name__ == "__main__":
     for page in PAGES:
-        text = (ROOT / page).read_text(encoding="utf-8")
-        write_text(ROOT / page, TABLE.sub(written, text))
+        write_text(ROOT / page, anew((ROOT / page).read_text(encoding="utf-8")))

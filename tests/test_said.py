@@ -1,0 +1,350 @@
+"""Every number of the pages comes from a file, and is what that file says now.
+
+Tables are written by ``benchmarks/tables.py``. Of sentences ``said`` has the words, with ``{}`` for
+each number, beside the file and what it gives. A number that neither knows may not be written.
+"""
+
+import importlib.util
+import re
+from io import BytesIO
+
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from retina_utils.checkpoint import PRETRAINED, load_network
+from retina_utils.commands import adapt, verify
+from retina_utils.commands.benchmark import promised
+from retina_utils.datasets import archives, ledger, published
+from retina_utils.datasets.catalogue import SOURCES
+from retina_utils.intake import decode
+from retina_utils.machine.files import read_csv
+from retina_utils.measures import numbers
+from retina_utils.models import count_parameters
+from retina_utils.show import folder_page, viewer
+
+spec = importlib.util.spec_from_file_location("tables", ROOT / "benchmarks" / "tables.py")
+tables = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tables)
+
+PAGES = ["README.md", "benchmarks/cameras.md", "data/samples/README.md"]
+PAGES += sorted(f"notebooks/pages/{path.name}" for path in (ROOT / "notebooks/pages").glob("*.md"))
+WORDS = ["half", "third", "quarter", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"]
+WORDS = {f"a{'n' * (word[0] == 'e')} {word}": 1 / n for n, word in enumerate(WORDS, 2)}
+WORDS |= {"nine tenths": 0.9, "one hundredth": 0.01, "nothing": 0, "two and a half": 2.5}
+WORDS |= {"a minute": 1, "a minute and a half": 1.5, "two minutes": 2, "two hundred": 200}
+NUMBER = rf"([+−]?\d{{1,3}}(?:,\d{{3}})+|[+−]?\d*\.?\d+|(?i:{'|'.join(WORDS)}))"
+# No results: code, addresses, years, licences, versions, notebooks, headings, formats, names.
+PLAIN = re.compile(
+    r"```.*?```|`[^`\n]*`|\]\([^)]*\)|https?:\S+|\[doi:[^]]*\]|<[^>\n]*>|^#[^\n]*|^\| \d+ \|"
+    r"|CC BY 4\.0|Python 3\.\d+|JPEG 2000|65535 = 1|\d+ bits|kept in 16|\d+ epochs"
+    r"|\b(19|20)\d\d\b|01 to 10|(?<!\.)\b0\d\b|95 % limits|\b\d+\(\d\)|article \d+",
+    re.DOTALL | re.MULTILINE,
+)
+UNITS = "%|°|[kMG]i?B|thousand|million|seconds|minutes|hours|photographs|pixels|times|bytes"
+RESULT = re.compile(rf"(?<![\w.,])(?:[\d.,]*\d[.,]?\d|\.\d|\d(?= ?(?:{UNITS})))")
+
+
+def text_of(page):
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def found(file, pattern):
+    """The numbers of the pattern's groups in a file."""
+    return [float(number) for number in re.search(pattern, text_of(file)).groups()]
+
+
+def rows(name):
+    """The rows of a file of results, with numbers for what reads as one."""
+    table = read_csv(ROOT / "benchmarks" / "results" / f"{name}.csv")
+    return [
+        {k: float(v) if re.fullmatch(r"-?[\d.]+", v) else v for k, v in r.items()} for r in table
+    ]
+
+
+def column(table, key, **where):
+    """A column's numbers, of the rows whose cells begin like ``where``."""
+    chosen = (row for row in table if all(str(row[k]).startswith(v) for k, v in where.items()))
+    return [row[key] for row in chosen if row[key] != ""]
+
+
+def whole(cells):
+    """All whole numbers in cells such as "9 to 12" or "3,000 patches"."""
+    return [int(n.replace(",", "")) for cell in cells for n in re.findall(r"\d[\d,]*", cell)]
+
+
+def ends(values):
+    return [min(values), max(values)]
+
+
+CARD = "retina_utils/weights/pretrained.md"
+BOX = load_network("pretrained")
+
+
+def left_out():
+    """Sentences on cameras never met."""
+    networks = [row for row in rows("left_out") if row["own_dice"] != ""]
+    gains = [row["own_dice"] - row["dice"] for row in networks]
+    width = {row["tested_on"].split()[0]: row["width_ratio"] for row in networks}
+    finds = [row["found"] for row in networks if row["tested_on"] != "CHASE_DB1"]
+    promise = promised(rows("left_out_photographs"))
+    held = [100 * promise["covered"][name] for name in ("chase_db1", "hrf", "stare")]
+    return {
+        "left_out.csv": {
+            "{} are found, and drawn {} wider or {} thinner": [
+                *(sum(finds) / len(finds), width["HRF"] - 1, 1 - width["STARE"])
+            ],
+            "by {} on CHASE_DB1, {} on HRF and {} on STARE": gains,
+            "on average by {}, so": [sum(gains) / len(gains)],
+        },
+        "left_out_photographs.csv": {
+            "an interval of ±{} (": [promise["margin"]],
+            "off by {} on average": [promise["error"]],
+            "held {} %, {} % (HRF) and {} % of": held,
+            "the true Dice was {}:": [promise["rank_correlation"]],
+        },
+        "folder.html.j2": {
+            'so "{} %" is': found("retina_utils/show/folder.html.j2", r"its (\d+) % interval")
+        },
+        "pretrained.md": {
+            "{} to {} minutes a training": found(CARD, r"took (\d+) to (\d+) minutes")
+        },
+    }
+
+
+def at_home():
+    """Sentences on cross-validation, and what was tried for it."""
+    home, trials, drawn = map(rows, ("home", "trials", "hrf_widths"))
+    both, alone = (
+        [row for row in home if (" + " in row["trained_on"]) == is_both]
+        for is_both in (True, False)
+    )
+    (folds,) = column(home, "photographs", trained_on="HRF (High-Resolution Fundus), 5-fold")
+    (long_2048,) = column(trials, "parameters", trial="long 2048")
+    dice = {row["trial"]: row["dice"] for row in trials}
+    patches = {row["trial"]: whole([row["tried"]])[-1:] for row in trials}
+    healthy = [row["width"] for row in drawn if row["photograph"].endswith("h")]
+    ill = [row["width"] for row in drawn if not row["photograph"].endswith("h")]
+    (little,) = (row for row in published.ROWS if row["method"].startswith("Little W-Net"))
+    return {
+        "home.csv": {
+            "own folds ({}, {})": column(home, "dice", tested_on="HRF")[:2],
+            "learned from {} photographs, the folds from {}.": [
+                *(column(home, "photographs", trained_on="CHASE_DB1, 5-fold")[0], folds * 4 / 5)
+            ],
+            "trained in {} to {} minutes": ends(whole(column(alone, "minutes"))),
+            "with both cameras together in {} to {},": ends(whole(column(both, "minutes"))),
+        },
+        "published.csv": {"best published {} (Little": [float(little["HRF"].split()[0])]},
+        "trials.csv": {
+            "{} times the training": [patches["long"][0] / patches["short"][0]],
+            "gave number 03 {} more": [dice["long"] - dice["short"]],
+            "{} pixels across instead of {} gave {}": [
+                *whole([long_2048]),
+                *found("notebooks/presets/hrf.yaml", r"fov_diameter: (\d+)"),
+                dice["long 2048"] - dice["long"],
+            ],
+        },
+        "hrf_widths.csv": {
+            "drawn {} to {} pixels wide in HRF's healthy eyes": ends(healthy),
+            "and {} to {} in the others": ends(ill),
+        },
+    }
+
+
+def adapting():
+    """Sentences on ``make adapt``."""
+    change = [row["dice_after"] - row["dice_start"] for row in rows("adapt")]
+    kept = column(rows("adapt"), "kept")
+    across = found("notebooks/presets/pretrained.yaml", r"fov_diameter: (\d+)")
+    return {
+        "adapt.csv": {
+            "None of these {} lost": [sum(gain >= 0 for gain in change)],
+            "; {} stayed as they were": [kept.count("start")],
+        },
+        "commands/adapt.py": {"with more than {}, train": [adapt.MOST]},
+        "pretrained.yaml": {"every FOV {} pixels across": across},
+    }
+
+
+def constants():
+    """Sentences whose numbers stand in the code, or are the network's own."""
+    people = sum(map(len, BOX.card["photographs"].values()))
+    generated = 950 * text_of("tests/robust/test_readers.py").count("@given")
+    seeds = rows("experiments/seeds")
+    shape, turned = (
+        found("tests/test_numbers.py", rf"{words}\.(\d\d)") for words in ("expected, rel=0", "<= 0")
+    )
+    return {
+        "Makefile": {
+            "({} GB to download": found("Makefile", r"([\d.]+) GB on Linux"),
+            "index saves {} GB": found("Makefile", r"GPU ([\d.]+) GB of it"),
+        },
+        "pretrained.pt": {
+            "{} thousand parameters": [count_parameters(BOX.model) / 1e3],
+            "parameters, {} MB;": [PRETRAINED.stat().st_size / 1e6],
+            "about {} a photograph on one CPU core": [round(2 * BOX.card["minutes"] / people) / 2],
+        },
+        "sources.toml": {
+            "{} degrees of the eye": [SOURCES["hrf"].fov_degrees],
+            "one that shows {}, so": [SOURCES["chase_db1"].fov_degrees],
+        }
+        | {f"| `{name}` | {{}}, ": [source.n_images] for name, source in SOURCES.items()},
+        "show/folder_page.py": {"a JPEG of at most {} pixels": [folder_page.LONGEST]},
+        "show/viewer.py": {"decision at {} thresholds": [2 * viewer.EVEN]},
+        "measures/numbers.py": {
+            "boxes of 1/{} to 1/{} of": 1 / numbers.BOXES[[0, -1]],
+            "laid in {} ways": [len(numbers.SHIFTS) ** 2 * len(numbers.TURNS)],
+            "cut at {}, {}, {}, {} and its threshold:": numbers.CUTS,
+            "its threshold: {} % if": [100 * (numbers.CUTS[-1] - numbers.CUTS[0])],
+        },
+        "tests/test_numbers.py": {"come out within {} %": shape, "and within {} % of each": turned},
+        "intake/decode.py": {"up to {} megapixels": [decode.LARGEST_PIXELS / 1e6]},
+        "datasets/ledger.py": {"{} bytes each": [ledger.ENTRY.itemsize]},
+        "tests/test_ledger.py": {
+            "JPEG of quality {}, at half": found("tests/test_ledger.py", r'"quality": (\d+)')
+        },
+        "datasets/archives.py": {
+            "grows beyond {} GB or {} times": [archives.LARGEST / 1e9, archives.RATIO]
+        },
+        "seeds.csv": {
+            "pooled Dice {} and {} for one seed": [
+                *column(seeds, "dice", source="one"),
+                *column(seeds, "dice", source="another"),
+            ]
+        },
+        "commands/verify.py": {"are judged, within {}.": [verify.SCORES_WITHIN]},
+        "tests/robust": {"over {} generated files": [min(generated, 10_000)]},
+    }
+
+
+def measures():
+    """Sentences on what is measured."""
+    table = rows("measures")
+    pens = [row for row in table if re.match("width_(mean|median|q90)", row["measure"])]
+    pens = [abs(100 * row["network_bias"] / row["mean"]) for row in pens]
+    return {
+        "measures.csv": {
+            "widths lie {} to {} % off": [min(pens) // 10 * 10, max(pens) // -10 * -10],
+            "{} photographs each;": ends(column(table, "photographs"))[:1],
+        }
+    }
+
+
+def cameras():
+    """Sentences of cameras.md."""
+    across = found("notebooks/presets/pretrained.yaml", r"fov_diameter: (\d+)")
+    table = rows("without_training")
+    wide = column(table, "value", measure="widest vessels")
+    degrees = [SOURCES[name].fov_degrees for name in ("chase_db1", "stare", "hrf")]
+    smaller = [row for row in table if row["tried"].startswith("shown at")]
+    return {
+        "pretrained.yaml": {
+            "With every FOV {} pixels across": across,
+            "the FOV {} pixels across, one view": across,
+        },
+        "without_training.csv": {
+            "{} pixels wide in CHASE_DB1 ({}° of the eye), {} in STARE ({}°) and {} in HRF ({}°)": [
+                number for pair in zip(wide, degrees, strict=True) for number in pair
+            ],
+            "lost {} of Dice on it at {} pixels and {} at {}.": [
+                number for row in smaller for number in (row["value"], *whole([row["tried"]]))
+            ],
+            "({} to {} pixels, mirrored)": column(table, "value", measure="pixels"),
+            "of one: STARE {} for {}.": column(table, "value", tried="four"),
+            "CHASE_DB1 {}, STARE {}, HRF {}; where": column(table, "value", tried="batch norms"),
+            "from {} to {}, and {} of Dice": column(table, "value", tried="temperature"),
+        },
+    }
+
+
+def samples():
+    """The quality of which the embedded photographs bear the tables."""
+    qualities = {}
+    for quality in range(50, 100):
+        Image.new("RGB", (8, 8)).save(file := BytesIO(), "JPEG", quality=quality)
+        qualities[str(Image.open(file).quantization)] = quality
+    files = (ROOT / "data" / "samples").glob("*.jpg")
+    (quality,) = {qualities[str(Image.open(file).quantization)] for file in files}
+    return {"its files": {"JPEG of quality {}.": [quality]}}
+
+
+SAID = {
+    "README.md": [constants(), measures(), left_out(), at_home(), adapting()],
+    "benchmarks/cameras.md": [cameras()],
+    "data/samples/README.md": [samples()],
+    "notebooks/pages/how_to_read.md": [{"the middle": {"And {} has no special right": [0.5]}}],
+}
+EACH = [
+    (page, source, words, [float(value) for value in values])
+    for page, parts in SAID.items()
+    for part in parts
+    for source, sentences in part.items()
+    for words, values in sentences.items()
+]
+
+
+def number_of(text):
+    """What a number of a page says, and how far it may be off: half of its last digit."""
+    if text.lower() in WORDS:
+        return WORDS[text.lower()], 0.1 * WORDS[text.lower()] + 0.0005
+    text = text.replace(",", "").replace("−", "-")
+    return float(text), 0.5 * 10.0 ** -len(text.partition(".")[2]) + 1e-9
+
+
+def places(words, text):
+    """Where a page has these words; the groups are their numbers."""
+    pattern = re.escape(words).replace(r"\{\}", NUMBER).replace(r"\ ", r"\s+")
+    return list(re.finditer(pattern, text))
+
+
+def line_of(text, position):
+    return text.count("\n", 0, position) + 1
+
+
+@pytest.mark.parametrize("page", tables.PAGES)
+def test_tables_are_what_their_rows_give(page):
+    lines = zip(text_of(page).splitlines(), tables.anew(text_of(page)).splitlines(), strict=False)
+    wrong = [f"{page}: {old}\n should be {new}" for old, new in lines if old != new]
+    assert not wrong, "\n".join([*wrong, "python benchmarks/tables.py writes it from its rows."])
+
+
+@pytest.mark.parametrize(("page", "source", "words", "values"), EACH, ids=lambda v: str(v)[:40])
+def test_a_sentence_says_what_its_file_gives(page, source, words, values):
+    text = text_of(page)
+    assert places(words, text), (
+        f"{page} has no {words!r} any more: take it out of {__name__}, or write its new words."
+    )
+    for place in places(words, text):
+        assert len(place.groups()) == len(values)
+        for said, value in zip(place.groups(), values, strict=True):
+            number, reach = number_of(said)
+            assert abs(number - value) <= reach, (
+                f"{page}, line {line_of(text, place.start())}: {place[0]!r} says {said}, but "
+                f"{source} gives {value:.4g}."
+            )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_number_comes_from_nowhere(page):
+    def blank(match):
+        return re.sub(r"[^\n]", " ", match[0])
+
+    whole_text = text_of(page)
+    text = tables.TABLE.sub(lambda m: blank(m) if tables.written(m) else m[0], whole_text)
+    for _, _, words, _ in (each for each in EACH if each[0] == page):
+        for place in places(words, whole_text):
+            for start, end in map(place.span, range(1, len(place.groups()) + 1)):
+                text = text[:start] + " " * (end - start) + text[end:]
+    unknown = [
+        f"{page}, line {line_of(text, m.start())}: "
+        f"... {whole_text[max(0, m.start() - 30) : m.end() + 20]!r} ..."
+        for m in RESULT.finditer(PLAIN.sub(blank, text))
+    ]
+    told = f"Say in {__name__} where each comes from, or do not write it."
+    assert not unknown, "\n".join([*unknown, told])
+
+
+def test_the_card_has_the_rows_of_the_left_out_table():
+    kept = [{k: str(v) for k, v in row.items()} for row in BOX.card["scores"]]
+    assert kept == read_csv(tables.RESULTS / "left_out.csv")
