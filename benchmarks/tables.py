@@ -1,4 +1,4 @@
-"""The tables of README.md and cameras.md, written from the rows they come from.
+"""The tables of README.md, cameras.md and this folder's, written from the rows they come from.
 
     python benchmarks/tables.py     # when rows were made anew; tests/test_said.py compares
 
@@ -7,16 +7,17 @@ A table is known by its headings: the text may leave some out, or turn them arou
 
 import re
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from retina_utils.datasets.catalogue import SOURCES
-from retina_utils.machine.files import read_csv, write_text
+from retina_utils.machine.files import read_csv, read_json, write_text
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = ("README.md", "benchmarks/cameras.md")
+PAGES = ("README.md", "benchmarks/cameras.md", "benchmarks/README.md")
 TABLE = re.compile(r"^\|(.*)\|\n\|[-|]+\|\n((?:\|.*\|\n)+)", re.MULTILINE)
 CHANGES = {
     "control": "control",
@@ -28,6 +29,11 @@ CHANGES = {
     "vessels drawn up to 1.5 pixels wider and thinner": "style",
     "JPEG, lost detail, halo and blur along rows together": "together",
 }
+
+
+@cache
+def rows(name: str) -> list[dict]:
+    return read_csv(RESULTS / f"{name}.csv")
 
 
 def short(value: str | float, digits: int = 3, sign: str = "") -> str:
@@ -54,7 +60,7 @@ def scored(row: dict) -> dict:
     }
 
 
-def left_out(rows: list[dict]) -> list[dict]:
+def left_out() -> list[dict]:
     """Cameras left out: by heading, the cells of each line."""
     return [
         scored(row)
@@ -67,11 +73,11 @@ def left_out(rows: list[dict]) -> list[dict]:
             "on a vessel": short(row["on_vessel"]),
             "width": short(row["width_ratio"], 2),
         }
-        for row in rows
+        for row in rows("left_out")
     ]
 
 
-def home(rows: list[dict]) -> list[dict]:
+def home() -> list[dict]:
     """Cross-validation, by networks of an earlier recipe."""
     return [
         scored(row)
@@ -82,14 +88,14 @@ def home(rows: list[dict]) -> list[dict]:
             "ROC-AUC": short(row["auc"], 4),
             "threshold": row["threshold"],
         }
-        for row in rows
+        for row in rows("home")
     ]
 
 
-def adapted(rows: list[dict]) -> list[dict]:
+def adapted() -> list[dict]:
     """Gain on a camera by the number of photographs given; in brackets the worst draw's."""
     lines = defaultdict(list)
-    for row in rows:
+    for row in rows("adapt"):
         lines[row["camera"], row["start"], row["trained"]].append(row)
     table = []
     for (camera, _, trained), draws in lines.items():
@@ -106,10 +112,10 @@ def adapted(rows: list[dict]) -> list[dict]:
     return table
 
 
-def measured(rows: list[dict]) -> list[dict]:
+def measured() -> list[dict]:
     """Measures: bias and limits in percent of the first observer's mean."""
     table = []
-    for row in rows:
+    for row in rows("measures"):
         cells = {"": title(row["data"])}
         cells["measure"] = row["measure"].removesuffix("_fov").replace("_", " ")
         for who, words in {"network": "network", "second": "second observer"}.items():
@@ -125,17 +131,17 @@ def measured(rows: list[dict]) -> list[dict]:
     return table
 
 
-def changed(rows: list[dict]) -> list[dict]:
+def changed() -> list[dict]:
     """Changes of the augmentation: Dice at own thresholds, by camera."""
-    dice = {(row["change"], row["tested_on"]): short(row["own_dice"]) for row in rows}
-    cameras = {title(row["tested_on"]): row["tested_on"] for row in rows}
+    dice = {(row["change"], row["tested_on"]): short(row["own_dice"]) for row in rows("cameras")}
+    cameras = {title(row["tested_on"]): row["tested_on"] for row in rows("cameras")}
     return [
         {"change": words} | {name: dice.get((key, k), "") for name, k in cameras.items()}
         for words, key in CHANGES.items()
     ]
 
 
-def scaled(rows: list[dict]) -> list[dict]:
+def scaled() -> list[dict]:
     """The scale at which a photograph is seen."""
     return [
         {
@@ -144,25 +150,35 @@ def scaled(rows: list[dict]) -> list[dict]:
             "Dice, own threshold": short(row["own_dice"]),
             "ROC-AUC": short(row["auc"]),
         }
-        for row in rows
+        for row in rows("scale")
     ]
 
 
-TABLES = {
-    "left_out.csv": left_out,
-    "home.csv": home,
-    "adapt.csv": adapted,
-    "measures.csv": measured,
-    "cameras.csv": changed,
-    "scale.csv": scaled,
-}
+def timed() -> list[dict]:
+    """Times against a baseline."""
+    files = ("training", "prediction", "folder", "scores", "topology")
+    found = [row for name in files for row in read_json(RESULTS / f"{name}.json")["rows"]]
+    form = {"ours": "{:.3g}", "baseline": "{:.3g}", "ratio": "{:.2f}"}
+    form |= {"ceiling_share": "{:.0%}", "spread": "{:.0%}"}
+    heading = {"ours": "ours, s", "baseline": "baseline, s", "ceiling_share": "ceiling"}
+    return [
+        {"work": row["work"], "note": row["note"]}
+        | {
+            heading.get(key, key): "" if row[key] is None else form[key].format(row[key])
+            for key in form
+        }
+        for row in found
+    ]
+
+
+TABLES = (left_out, home, adapted, measured, changed, scaled, timed)
 
 
 def written(table: re.Match) -> str:
     """A table of a page with the cells of its rows; empty if its headings are none of these."""
     headings = [cell.strip() for cell in table[1].split("|")]
-    for name, cells in TABLES.items():
-        lines = cells(read_csv(RESULTS / name))
+    for cells in TABLES:
+        lines = cells()
         if all(set(headings) <= set(line) for line in lines):
             rows = ("| " + " | ".join(line[h] for h in headings) + " |\n" for line in lines)
             return table[0].removesuffix(table[2]) + "".join(rows)

@@ -6,20 +6,25 @@ each number, beside the file and what it gives. A number that neither knows may 
 
 import importlib.util
 import re
+from functools import cache
 from io import BytesIO
 
+import nbformat
 import pytest
 from conftest import ROOT
 from PIL import Image
 
+from retina_utils import metrics, patches, predict
 from retina_utils.checkpoint import PRETRAINED, load_network
 from retina_utils.commands import adapt, verify
 from retina_utils.commands.benchmark import promised
 from retina_utils.datasets import archives, ledger, published
 from retina_utils.datasets.catalogue import SOURCES
+from retina_utils.datasets.synthetic import SIZES
 from retina_utils.intake import decode
 from retina_utils.machine.files import read_csv
-from retina_utils.measures import numbers
+from retina_utils.machine.runs import NOTEBOOKS
+from retina_utils.measures import numbers, widths
 from retina_utils.models import count_parameters
 from retina_utils.show import folder_page, viewer
 
@@ -29,29 +34,46 @@ spec.loader.exec_module(tables)
 
 PAGES = ["README.md", "benchmarks/cameras.md", "data/samples/README.md"]
 PAGES += sorted(f"notebooks/pages/{path.name}" for path in (ROOT / "notebooks/pages").glob("*.md"))
+PAGES += [f"notebooks/{name}.ipynb" for name in NOTEBOOKS]
 WORDS = ["half", "third", "quarter", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"]
 WORDS = {f"a{'n' * (word[0] == 'e')} {word}": 1 / n for n, word in enumerate(WORDS, 2)}
 WORDS |= {"nine tenths": 0.9, "one hundredth": 0.01, "nothing": 0, "two and a half": 2.5}
 WORDS |= {"a minute": 1, "a minute and a half": 1.5, "two minutes": 2, "two hundred": 200}
 NUMBER = rf"([+−]?\d{{1,3}}(?:,\d{{3}})+|[+−]?\d*\.?\d+|(?i:{'|'.join(WORDS)}))"
-# No results: code, addresses, years, licences, versions, notebooks, headings, formats, names.
+# Numbers that are no results.
 PLAIN = re.compile(
-    r"```.*?```|`[^`\n]*`|\]\([^)]*\)|https?:\S+|\[doi:[^]]*\]|<[^>\n]*>|^#[^\n]*|^\| \d+ \|"
-    r"|CC BY 4\.0|Python 3\.\d+|JPEG 2000|65535 = 1|\d+ bits|kept in 16|\d+ epochs"
-    r"|\b(19|20)\d\d\b|01 to 10|(?<!\.)\b0\d\b|95 % limits|\b\d+\(\d\)|article \d+",
+    "|".join(
+        (
+            r"```.*?```|`[^`\n]*`|<[^>\n]*>",  # code
+            r"\]\([^)]*\)|https?:\S+|\[doi:[^]]*\]",  # addresses
+            r"^#[^\n]*|^\| \d+ \|",  # headings, numbered rows
+            r"CC BY 4\.0|Python 3\.\d+|JPEG 2000|\b\d+\(\d\)|article \d+",  # names, volumes
+            r"\b(?:19|20)\d\d\b(?! pixels| times)",  # years
+            r"01 to 10|(?<!\.)\b0\d\b",  # notebooks, numbers of children and photographs
+            r"\d+[ -]bits?|65535 = 1|kept in 16|\d+ epochs",  # formats, recipes
+            r"95 % (?:limits|interval|of the scores)|about 70 %",  # what words mean
+        )
+    ),
     re.DOTALL | re.MULTILINE,
 )
 UNITS = "%|°|[kMG]i?B|thousand|million|seconds|minutes|hours|photographs|pixels|times|bytes"
 RESULT = re.compile(rf"(?<![\w.,])(?:[\d.,]*\d[.,]?\d|\.\d|\d(?= ?(?:{UNITS})))")
 
 
+@cache
 def text_of(page):
-    return (ROOT / page).read_text(encoding="utf-8")
+    """What is to be read of a page: of a notebook its Markdown."""
+    if not page.endswith(".ipynb"):
+        return (ROOT / page).read_text(encoding="utf-8")
+    cells = nbformat.read(ROOT / page, as_version=4).cells
+    text = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return re.sub(r"(?<![\w.])0?\.\d\b(?! ?%)", lambda m: "_" * len(m[0]), text)  # .5: an example
 
 
 def found(file, pattern):
     """The numbers of the pattern's groups in a file."""
-    return [float(number) for number in re.search(pattern, text_of(file)).groups()]
+    text = (ROOT / file).read_text(encoding="utf-8")
+    return [float(number) for number in re.search(pattern, text).groups()]
 
 
 def rows(name):
@@ -79,6 +101,7 @@ def ends(values):
 
 CARD = "retina_utils/weights/pretrained.md"
 BOX = load_network("pretrained")
+(LITTLE,) = (row for row in published.ROWS if row["method"].startswith("Little W-Net"))
 
 
 def left_out():
@@ -125,7 +148,6 @@ def at_home():
     patches = {row["trial"]: whole([row["tried"]])[-1:] for row in trials}
     healthy = [row["width"] for row in drawn if row["photograph"].endswith("h")]
     ill = [row["width"] for row in drawn if not row["photograph"].endswith("h")]
-    (little,) = (row for row in published.ROWS if row["method"].startswith("Little W-Net"))
     return {
         "home.csv": {
             "own folds ({}, {})": column(home, "dice", tested_on="HRF")[:2],
@@ -135,7 +157,7 @@ def at_home():
             "trained in {} to {} minutes": ends(whole(column(alone, "minutes"))),
             "with both cameras together in {} to {},": ends(whole(column(both, "minutes"))),
         },
-        "published.csv": {"best published {} (Little": [float(little["HRF"].split()[0])]},
+        "published.csv": {"best published {} (Little": [float(LITTLE["HRF"].split()[0])]},
         "trials.csv": {
             "{} times the training": [patches["long"][0] / patches["short"][0]],
             "gave number 03 {} more": [dice["long"] - dice["short"]],
@@ -258,6 +280,60 @@ def cameras():
     }
 
 
+def notebooks():
+    """Sentences of the notebooks: what their cells and the experiments do."""
+    one, two = "notebooks/01_data.ipynb", "notebooks/02_model.ipynb"
+    size = found(one, r"patch_size: int = (\d+)")
+    (larger,) = found("benchmarks/experiments.py", r"large = drawn\(([\d.]+)\)")
+    sides = [round(larger * side, -1) for pair in SIZES for side in pair]
+    small = found("benchmarks/experiments.py", r'"whole, made (\d+) pixels')
+    (half,) = found(two, r"size // 2 \+ (\d+)")
+    return {
+        one: {
+            "its first cell": {
+                "looks at {} × {} pixels at a time": size * 2,
+                "in {}-pixel patches": size,
+                "hardly larger than {} pixels": size,
+            },
+            "its code": {"one drawn at {} × {} pixels": found(one, r"\(100, \((\d+), (\d+)\)\)")},
+            "patches.py": {"with {} black pixels around": [patches.MARGIN]},
+            "experiments.py": {
+                "drawn at {} to {} pixels": ends(sides),
+                "saw them whole at {} pixels": small,
+            },
+        },
+        two: {
+            "01": {"one patch of {} pixels": size},
+            "eight halvings": {'"U-Net {}"': [2**8], "shrinks {} pixels to one": [2**8]},
+            "published.csv": {"for this task has {} thousand": whole([LITTLE["parameters"]])},
+            "its code": {
+                "So: {} steps on the same": found(two, r"in range\((\d+)\):"),
+                "the same {} × {} pixels": [2 * half] * 2,
+            },
+        },
+        "notebooks/03_train.ipynb": {
+            "losses.csv": {
+                "{} trainings": [len(rows("experiments/losses"))],
+            }
+        },
+        "notebooks/04_evaluate.ipynb": {
+            "its code": {
+                "A grid of {} pixels": found(
+                    "notebooks/04_evaluate.ipynb", r"a drawing of (\d+) pixels"
+                )
+            },
+            "predict.py": {"up to {} pixels across": [predict.LARGEST]},
+            "metrics.py": {"replacement, {} times": [metrics.RESAMPLES]},
+            "widths.py": {"at most {} % of the FOV": [100 * widths.THIN]},
+            "experiments.py": {
+                "lens: {} times as large": found(
+                    "benchmarks/experiments.py", r"in drawn\(([\d.]+)\)"
+                )
+            },
+        },
+    }
+
+
 def samples():
     """The quality of which the embedded photographs bear the tables."""
     qualities = {}
@@ -274,7 +350,7 @@ SAID = {
     "benchmarks/cameras.md": [cameras()],
     "data/samples/README.md": [samples()],
     "notebooks/pages/how_to_read.md": [{"the middle": {"And {} has no special right": [0.5]}}],
-}
+} | {page: [part] for page, part in notebooks().items()}
 EACH = [
     (page, source, words, [float(value) for value in values])
     for page, parts in SAID.items()
@@ -347,4 +423,7 @@ def test_no_number_comes_from_nowhere(page):
 
 def test_the_card_has_the_rows_of_the_left_out_table():
     kept = [{k: str(v) for k, v in row.items()} for row in BOX.card["scores"]]
-    assert kept == read_csv(tables.RESULTS / "left_out.csv")
+    assert kept == read_csv(tables.RESULTS / "left_out.csv"), (
+        "left_out.csv is not of the networks that the card tells of: copy outputs/benchmark/"
+        "left_out-.../table.csv there, and photographs.csv as left_out_photographs.csv."
+    )
