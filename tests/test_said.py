@@ -1,10 +1,12 @@
 """Every number of the pages comes from a file, and is what that file says now.
 
-Tables are written by ``benchmarks/tables.py``. Of sentences ``said`` has the words, with ``{}`` for
-each number, beside the file and what it gives. A number that neither knows may not be written.
+Tables are written by ``benchmarks/tables.py``. Of sentences ``SAID`` has the file, the words, with
+``{}`` for each number, and what the file gives. A number that neither knows may not be written.
 """
 
+import difflib
 import importlib.util
+import math
 import re
 from functools import cache
 from io import BytesIO
@@ -39,7 +41,7 @@ WORDS = ["half", "third", "quarter", "fifth", "sixth", "seventh", "eighth", "nin
 WORDS = {f"a{'n' * (word[0] == 'e')} {word}": 1 / n for n, word in enumerate(WORDS, 2)}
 WORDS |= {"nine tenths": 0.9, "one hundredth": 0.01, "nothing": 0, "two and a half": 2.5}
 WORDS |= {"a minute": 1, "a minute and a half": 1.5, "two minutes": 2, "two hundred": 200}
-NUMBER = rf"([+−]?\d{{1,3}}(?:,\d{{3}})+|[+−]?\d*\.?\d+|(?i:{'|'.join(WORDS)}))"
+NUMBER = rf"([+−-]?\d{{1,3}}(?:,\d{{3}})+|[+−-]?\d*\.?\d+|(?i:{'|'.join(WORDS)}))"
 # Numbers that are no results.
 PLAIN = re.compile(
     "|".join(
@@ -107,8 +109,11 @@ BOX = load_network("pretrained")
 def left_out():
     """Sentences on cameras never met."""
     networks = [row for row in rows("left_out") if row["own_dice"] != ""]
-    gains = [row["own_dice"] - row["dice"] for row in networks]
-    width = {row["tested_on"].split()[0]: row["width_ratio"] for row in networks}
+    camera = [tables.title(row["tested_on"]) for row in networks]
+    gains = {
+        name: row["own_dice"] - row["dice"] for name, row in zip(camera, networks, strict=True)
+    }
+    width = dict(zip(camera, column(networks, "width_ratio"), strict=True))
     finds = [row["found"] for row in networks if row["tested_on"] != "CHASE_DB1"]
     promise = promised(rows("left_out_photographs"))
     held = [100 * promise["covered"][name] for name in ("chase_db1", "hrf", "stare")]
@@ -117,8 +122,10 @@ def left_out():
             "{} are found, and drawn {} wider or {} thinner": [
                 *(sum(finds) / len(finds), width["HRF"] - 1, 1 - width["STARE"])
             ],
-            "by {} on CHASE_DB1, {} on HRF and {} on STARE": gains,
-            "on average by {}, so": [sum(gains) / len(gains)],
+            "by {} on CHASE_DB1, {} on HRF and {} on STARE": [
+                gains[c] for c in ("CHASE_DB1", "HRF", "STARE")
+            ],
+            "on average by {}, so": [sum(gains.values()) / len(gains)],
         },
         "left_out_photographs.csv": {
             "an interval of ±{} (": [promise["margin"]],
@@ -145,7 +152,7 @@ def at_home():
     (folds,) = column(home, "photographs", trained_on="HRF (High-Resolution Fundus), 5-fold")
     (long_2048,) = column(trials, "parameters", trial="long 2048")
     dice = {row["trial"]: row["dice"] for row in trials}
-    patches = {row["trial"]: whole([row["tried"]])[-1:] for row in trials}
+    shown = {row["trial"]: whole([row["tried"]])[-1:] for row in trials}  # patches
     healthy = [row["width"] for row in drawn if row["photograph"].endswith("h")]
     ill = [row["width"] for row in drawn if not row["photograph"].endswith("h")]
     return {
@@ -159,7 +166,7 @@ def at_home():
         },
         "published.csv": {"best published {} (Little": [float(LITTLE["HRF"].split()[0])]},
         "trials.csv": {
-            "{} times the training": [patches["long"][0] / patches["short"][0]],
+            "{} times the training": [shown["long"][0] / shown["short"][0]],
             "gave number 03 {} more": [dice["long"] - dice["short"]],
             "{} pixels across instead of {} gave {}": [
                 *whole([long_2048]),
@@ -181,7 +188,7 @@ def adapting():
     across = found("notebooks/presets/pretrained.yaml", r"fov_diameter: (\d+)")
     return {
         "adapt.csv": {
-            "None of these {} lost": [sum(gain >= 0 for gain in change)],
+            "None of these {} lost": [len(change) if min(change) >= 0 else math.nan],
             "; {} stayed as they were": [kept.count("start")],
         },
         "commands/adapt.py": {"with more than {}, train": [adapt.MOST]},
@@ -192,7 +199,8 @@ def adapting():
 def constants():
     """Sentences whose numbers stand in the code, or are the network's own."""
     people = sum(map(len, BOX.card["photographs"].values()))
-    generated = 950 * text_of("tests/robust/test_readers.py").count("@given")
+    (each,) = found("tests/robust/conftest.py", r'"many", max_examples=(\d+)')
+    generated = each * text_of("tests/robust/test_readers.py").count("@given")
     seeds = rows("experiments/seeds")
     shape, turned = (
         found("tests/test_numbers.py", rf"{words}\.(\d\d)") for words in ("expected, rel=0", "<= 0")
@@ -380,12 +388,13 @@ def line_of(text, position):
 
 @pytest.mark.parametrize("page", tables.PAGES)
 def test_tables_are_what_their_rows_give(page):
-    lines = zip(text_of(page).splitlines(), tables.anew(text_of(page)).splitlines(), strict=False)
-    wrong = [f"{page}: {old}\n should be {new}" for old, new in lines if old != new]
+    text = text_of(page)
+    both = (text.splitlines(), tables.anew(text).splitlines(), page, "its rows")
+    wrong = list(difflib.unified_diff(*both, n=0, lineterm=""))
     assert not wrong, "\n".join([*wrong, "python benchmarks/tables.py writes it from its rows."])
 
 
-@pytest.mark.parametrize(("page", "source", "words", "values"), EACH, ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize(("page", "source", "words", "values"), EACH, ids=[e[2] for e in EACH])
 def test_a_sentence_says_what_its_file_gives(page, source, words, values):
     text = text_of(page)
     assert places(words, text), (
@@ -423,7 +432,7 @@ def test_no_number_comes_from_nowhere(page):
 
 def test_the_card_has_the_rows_of_the_left_out_table():
     kept = [{k: str(v) for k, v in row.items()} for row in BOX.card["scores"]]
-    assert kept == read_csv(tables.RESULTS / "left_out.csv"), (
+    assert all(row in kept for row in read_csv(tables.RESULTS / "left_out.csv")), (
         "left_out.csv is not of the networks that the card tells of: copy outputs/benchmark/"
         "left_out-.../table.csv there, and photographs.csv as left_out_photographs.csv."
     )
