@@ -105,8 +105,7 @@ def _candidate(brightness: np.ndarray, threshold: float) -> tuple[float, np.ndar
 def _largest_component(bright: np.ndarray) -> np.ndarray:
     """The largest connected part of a bool map, without thin bridges and with holes filled."""
     labels, _ = ndimage.label(ndimage.binary_opening(bright, iterations=2))
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
+    sizes = np.bincount(labels[labels > 0], minlength=1)
     return ndimage.binary_fill_holes(labels == sizes.argmax()) & (sizes.max() > 0)
 
 
@@ -128,24 +127,25 @@ def _within(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 def _fit_circle(outline: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, float]:
     """The circle most outline points (n, 2) agree on: its disc (H, W) bool, and its support.
 
-    RANSAC (Fischler and Bolles, 1981), refined by least squares. The support is the share of the
-    circle's visible arc that has an outline point nearby.
+    RANSAC (Fischler and Bolles, 1981), refined by least squares until no point comes or goes. The
+    support is the share of the circle's visible arc that has an outline point nearby.
     """
     nothing = np.zeros(shape, bool), 0.0
     if len(outline) < 12:
         return nothing
-    model, near = ransac(
-        outline,
-        CircleModel,
-        min_samples=3,
-        residual_threshold=max(1, 0.004 * max(shape)),
-        is_model_valid=lambda circle, *_: _circle(circle)[2] < 2 * max(shape),
-        max_trials=400,
-        stop_probability=0.9999,
-        rng=0,
-    )
-    if model is None or near.sum() < 12:
-        return nothing
+    near, settings = None, {"min_samples": 3, "stop_probability": 0.9999, "rng": 0}
+    for trials in (400, *[1] * 10):
+        model, near = ransac(
+            outline,
+            CircleModel,
+            residual_threshold=max(1, 0.004 * max(shape)),
+            is_model_valid=lambda circle, *_: _circle(circle)[2] < 2 * max(shape),
+            max_trials=trials,
+            initial_inliers=near,
+            **settings,
+        )
+        if model is None or near.sum() < 12:
+            return nothing
     cx, cy, radius = _circle(model)
     turn = np.linspace(-np.pi, np.pi, 181)
     visible = _within(*model.predict_xy(turn).T, shape)

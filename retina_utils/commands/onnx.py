@@ -14,7 +14,7 @@ from retina_utils.checkpoint import Network, load_network
 from retina_utils.commands import quality
 from retina_utils.commands.folder import EXPECTED_DICE, find_threshold
 from retina_utils.datasets.synthetic import draw_fundus
-from retina_utils.intake import checks, decode, scale
+from retina_utils.intake import bars, checks, decode, scale
 from retina_utils.machine.files import atomic_path, sha256, write_text
 from retina_utils.patches import MARGIN
 from retina_utils.predict import LARGEST, predict_image
@@ -40,6 +40,8 @@ LIMITS = {
     "cuts": fov.CUTS,
     "smallest": fov.SMALLEST_SHARE,
     "white": fov.WHITE,
+    "deepest": bars.DEEPEST,
+    "step": bars.STEP,
     "black": checks.DARKEST,
     "pixels": decode.LARGEST_PIXELS,
     "between": quality.BETWEEN,

@@ -1,5 +1,5 @@
 // retina_utils/fov.py and the flags of commands/quality.py again, for a browser: the same steps with
-// the same limits, on arrays in place of NumPy's. Another source of chance draws the circles.
+// the same limits, on arrays in place of NumPy's. Chance draws other circles, which end alike.
 const cross = (width) => [-1, 1, -width, width];
 const length = (x, y) => Math.sqrt(x * x + y * y); // Math.hypot is several times slower
 
@@ -162,6 +162,10 @@ function fitCircle(points, w, h) {
     if (found > best.length || (found === best.length && sum < error))
       [best, error] = [points.filter((point) => away(point, circle) < near), sum];
   }
+  for (let again = 0; again < 11 && best.length > 11; again++) {
+    const circle = circleOf(best);
+    best = points.filter((point) => away(point, circle) < near);
+  }
   if (best.length < 12) return nothing;
   const [cx, cy, r] = circleOf(best), hit = new Uint8Array(180);
   for (const [x, y] of best)
@@ -218,25 +222,50 @@ function solidity(area, rows) {
   return area / hull;
 }
 
+// intake/bars.py: the part of a disc that no bar covers; each side in turn is the top.
+function withoutBars(disc, brightness, w, h, limits) {
+  for (let side = 0; side < 4; side++) {
+    const turn = (array) => array.map((_, i) => array[(i % h) * w + w - 1 - Math.floor(i / h)]);
+    [disc, brightness, w, h] = [turn(disc), turn(brightness), h, w];
+    disc.fill(0, 0, w * (lastOfBar(disc, brightness, w, h, limits) + 1));
+  }
+  return disc;
+}
+function lastOfBar(disc, brightness, w, h, limits) {
+  const lines = extremes(disc, w, h).rows, rows = lines.slice(0, lines.length * limits.deepest), most = [];
+  const surround = quantile(brightness, 0.5, (i) => !disc[i]);
+  let last = -1;
+  for (const [k, [y]] of rows.entries()) {
+    const light = (share, part) =>
+      quantile(brightness.subarray(y * w, (y + 1) * w), share, (x) => disc[y * w + x] === part);
+    const median = light(0.5, 0), beside = Number.isNaN(median) ? surround : median;
+    most.push(Math.max(light(0.75, 1) - beside, ...most.slice(-1)));
+    if (most[k - limits.step] < (light(0.25, 1) - beside) / 2) last = rows[k - limits.step][0];
+  }
+  return last;
+}
+
+const span = (lines) => lines[lines.length - 1][0] - lines[0][0] + 1;
+
 function candidate(brightness, w, h, threshold, limits) {
-  const region = largestComponent(brightness.map((value) => value > threshold), w, h);
-  const { rows, columns } = extremes(region, w, h), area = count(region);
-  if (area < limits.smallest * w * h) return { quality: 0 };
-  const tall = rows[rows.length - 1][0] - rows[0][0] + 1;
-  const wide = columns[columns.length - 1][0] - columns[0][0] + 1;
-  if (Math.min(tall, wide) < 9) return { quality: 0 };
+  const bright = largestComponent(brightness.map((value) => value > threshold), w, h);
+  const found = extremes(bright, w, h);
+  if (count(bright) < limits.smallest * w * h) return { quality: 0 };
+  if (Math.min(span(found.rows), span(found.columns)) < 9) return { quality: 0 };
   const outline = [
-    ...rows.flatMap(([y, a, b]) => [[a, y + 0.5], [b + 1, y + 0.5]]),
-    ...columns.flatMap(([x, a, b]) => [[x + 0.5, a], [x + 0.5, b + 1]]),
+    ...found.rows.flatMap(([y, a, b]) => [[a, y + 0.5], [b + 1, y + 0.5]]),
+    ...found.columns.flatMap(([x, a, b]) => [[x + 0.5, a], [x + 0.5, b + 1]]),
   ].filter(([x, y]) => within(x, y, w, h));
-  const { disc, support } = fitCircle(outline, w, h);
+  const { disc: whole, support } = fitCircle(outline, w, h);
+  const [disc, region] = [whole, bright].map((mask) => withoutBars(mask, brightness, w, h, limits));
   const discEdge = edgeContrast(brightness, disc, w, h);
   const edge = edgeContrast(brightness, region, w, h);
   const circular = support > 0.4 && discEdge > 0.5;
   let both = 0, either = 0;
   for (let i = 0; i < region.length; i++) { both += disc[i] & region[i]; either += disc[i] | region[i]; }
   if (circular && both > 0.965 * either) return { quality: 2 + support + discEdge, disc };
-  if (edge > 0.7 && area / (tall * wide) < 0.95 && solidity(area, rows) > 0.95)
+  const { rows, columns } = extremes(region, w, h), area = count(region);
+  if (edge > 0.7 && area / (span(rows) * span(columns)) < 0.95 && solidity(area, rows) > 0.95)
     return { quality: 1 + edge, disc: region };
   return circular ? { quality: support, disc } : { quality: 0 };
 }
@@ -331,8 +360,7 @@ function photographFlags({ small, w, h }, inside, limits) {
 }
 
 function oblong(inside, w, rows, columns, limits) {
-  const top = rows[0][0], height = rows[rows.length - 1][0] - top + 1;
-  const left = columns[0][0], width = columns[columns.length - 1][0] - left + 1;
+  const top = rows[0][0], height = span(rows), left = columns[0][0], width = span(columns);
   const size = Math.max(width, height);
   if (size <= limits.oblong * Math.min(width, height)) return false;
   let corners = 0, filled = 0;

@@ -1,5 +1,6 @@
 """The network in one file, opened from disk without a network, in Chromium and in Firefox."""
 
+import base64
 import csv
 import json
 import os
@@ -12,6 +13,7 @@ import pytest
 from conftest import ROOT, TINY
 from PIL import Image
 from scipy import ndimage
+from test_fov import barred, circle, iou, photograph
 
 from retina_utils import RetinaError, images, metrics
 from retina_utils.checkpoint import load_network
@@ -137,12 +139,46 @@ def test_its_maps_are_those_of_predict_image(opened, tmp_path):
         assert float(row["network_diameter"]) == pytest.approx(diameter, rel=0.01)
 
 
-def test_the_scale_is_found_as_in_python(browser):
-    page, rng = browser.new_page(), np.random.default_rng(0)
+@pytest.fixture
+def steps(browser):
+    """A page with the functions of the page's other thread, and nothing else."""
+    page = browser.new_page()
     names = ("fov.js", "png.js", "worker.js")
     page.add_script_tag(content="".join(map(TEMPLATES.globals["text_of"], names)))
     given = {"fov_diameter": 1024, "learned_width": 0.0118, "limits": command.LIMITS}
     page.evaluate("(given) => { facts = given; }", given)
+    yield page
+    page.close()
+
+
+def fov_of(steps, image) -> np.ndarray:
+    """The FOV that the page finds: (H, W) bool."""
+    height, width = image.shape[:2]
+    pixels = np.dstack([image, np.full((height, width), 255, np.uint8)]).tobytes()
+    find = """([pixels, width, height]) =>
+      findFov({ data: bytesOf(pixels), width, height }, facts.limits).fov.join("")"""
+    found = steps.evaluate(find, [base64.b64encode(pixels).decode(), width, height])
+    return (np.frombuffer(found.encode(), np.uint8) == ord("1")).reshape(height, width)
+
+
+DISCS = {
+    "whole": photograph(circle()),
+    "cut off": photograph(circle(height=300, radius=220, cy=150)),
+    "bars": barred(0)[0],
+    "glowing bars": barred(30)[0],
+    "glowing bars, a side in shadow": barred(15, fading=True)[0],
+    "bars at the sides": np.rot90(barred(15)[0]),
+    "large": np.rot90(barred(45, shape=(960, 1120), radius=500)[0], -1),
+}
+
+
+@pytest.mark.parametrize("image", DISCS.values(), ids=DISCS)
+def test_the_field_of_view_is_found_as_in_python(steps, image):
+    assert iou(fov_of(steps, image), find_fov(image)) > 0.999
+
+
+def test_the_scale_is_found_as_in_python(steps):
+    page, rng = steps, np.random.default_rng(0)
     for blur, cut in ((1, 0.55), (3, 0.5), (6, 0.45), (3, 0.8)):
         probability = ndimage.gaussian_filter(rng.random((90, 130), np.float32), blur)
         probability = np.interp(probability, np.quantile(probability, [0, cut, 1]), [0, 0.5, 1])
@@ -156,7 +192,6 @@ def test_the_scale_is_found_as_in_python(browser):
             ours = scale.fitting_diameter(1024, 0.0118, found, native)
             told = page.evaluate("(all) => fittingDiameter(...all)", [found, native])
             assert told == ours
-    page.close()
 
 
 def test_the_slider_decides_what_is_saved(opened, tmp_path):
