@@ -85,10 +85,10 @@ adapt: $(VENV)/.installed ## fit the network to your camera by 2 to 20 annotated
 	@$(call as_typed,DATA RUN WEIGHTS ARGS) $(PY) -m retina_utils.commands adapt "$(DATA)" --run "$(RUN)" \
 	  $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
 
-onnx: $(VENV)/.onnx ## the network as an ONNX file for other programs: WEIGHTS=file
+onnx: $(VENV)/.installed ## the network as an ONNX file for other programs: WEIGHTS=file
 	@$(PY) -m retina_utils.commands onnx $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
 
-page: $(VENV)/.onnx ## the network as one HTML file that works offline, in any browser: WEIGHTS=file
+page: $(VENV)/.installed ## the network as one HTML file that works offline, in any browser: WEIGHTS=file
 	@$(PY) -m retina_utils.commands page $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
 
 benchmark: $(VENV)/.installed ## the README's table by cross-validation: DATASET=chase_db1 (hours on a CPU)
@@ -139,11 +139,6 @@ audit: $(VENV)/.installed ## known weaknesses of what requirements.lock pins (as
 	  elif test -s "$$said.table"; then cat "$$said.table"; exit 1; \
 	  else echo "Nothing was audited: the service gave no answer ($$(tail -n 1 "$$said" | cut -c 1-200))." \
 	    "Try again where the registry's advisories can be reached, or ask another: make audit ARGS='-s osv'." >&2; exit 2; fi
-
-# Few write ONNX, so its packages come when they are first asked for.
-$(VENV)/.onnx: $(VENV)/.installed
-	@echo "Installing onnx, onnxscript and onnxruntime into $(VENV), once: about 50 MB ..."
-	@$(PY) -m pip install --quiet --editable '.[onnx]' && touch $@
 
 clean: ## remove what was built and run (outputs/, .venv); data/ stays
 	test ! -d outputs || find outputs -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
