@@ -80,9 +80,9 @@ class ThresholdExplorer(widgets.VBox):
         self.photograph.observe(self._load_case, "value")
         for control in (self.zoom, self.across, self.down):
             control.observe(self._load_window, "value")
+        self.slider.observe(self._tell_number, "value")  # before drawing: somebody may type there
         for control in (self.slider, self.view, self.opacity):
             control.observe(self._draw, "value")
-        self.slider.observe(self._tell_number, "value")
         self.number.observe(self._take_number, "value")
 
     def _build_controls(self) -> list[widgets.Widget]:
