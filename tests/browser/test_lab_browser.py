@@ -204,6 +204,20 @@ def test_buttons_do_what_the_slider_does(page, explorer):
         assert_traded(low, high)
 
 
+@pytest.mark.parametrize(("key", "typed"), [("Enter", "0.62"), ("Tab", ".9")])
+def test_a_number_that_is_typed_moves_the_slider(page, explorer, key, typed):
+    before = shown(page)
+    number = explorer.get_by_role("spinbutton", name="threshold")
+    # A number of the kernel that comes later would take the place of what is typed.
+    page.wait_for_function(f"(box) => +box.value === {THRESHOLD}", arg=number.element_handle())
+    number.press("ControlOrMeta+a")
+    number.press_sequentially(typed)
+    number.press(key)
+    after = shown(page, before)
+    assert after["threshold"] == pytest.approx(after["handle"]) == float(typed)
+    assert_traded(before, after)
+
+
 def test_the_explorer_bars_nobody(page, explorer):
     page.wait_for_function(
         "() => document.querySelector('.threshold-explorer [aria-label=opacity]')"
