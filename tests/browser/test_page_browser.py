@@ -52,7 +52,12 @@ def file(tmp_path_factory):
         shutil.copy(kept, out.parent)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command, "load_network", boxed)
-        command.write_page("pretrained", out)
+        try:
+            command.write_page("pretrained", out)
+        except RetinaError as error:
+            if "cannot be reached" not in str(error):
+                raise
+            pytest.skip(f"the page's engine is not here: {error}")
     return out
 
 
