@@ -112,6 +112,29 @@ def test_one_person_gives_no_interval_to_be_inside_of(tmp_path, monkeypatch):
     assert "no 95 % interval can be given" in page
 
 
+@pytest.mark.parametrize(("people", "several"), [("efgh", False), ("efghi", True)])
+def test_an_interval_takes_five_people(tmp_path, monkeypatch, people, several):
+    monkeypatch.setitem(fake_run.PEOPLE, "test", people)
+    page = report.write_report(write_fake_run(tmp_path, size=48)).read_text(encoding="utf-8")
+    page = re.sub(r"\s+", " ", without_viewer(page))
+    opening = page[page.index('class="verdict"') : page.index("<nav")]
+    assert bool(re.search(r"95 % interval 0\.\d+ to 0\.\d+", opening)) == several
+    assert ("4 people, so no interval" in opening) != several
+    assert ('<th scope="col">95 % interval</th>' in page) == several
+    assert ("that interval" in page) == ("itself rough" in page) == several
+    assert ("no 95 % interval can be given, for it takes 5." in page) != several
+
+
+def test_a_sentence_ends_once(tmp_path):
+    run = write_fake_run(tmp_path, size=48)
+    summary = json.loads((run / "metrics.json").read_text())
+    summary["protocol"]["took_part"] = ledger.in_words(["camera trained on"])
+    files.write_json(run / "metrics.json", summary)
+    runs.record(run, "04_evaluate", {"seed": 5}, {}, ["metrics.json", "metrics.csv"])
+    page = report.write_report(run).read_text(encoding="utf-8")
+    assert "Their camera took part: trained on." in page and "trained on.." not in page
+
+
 def test_a_single_photograph_has_no_column_that_would_be_empty(tmp_path, monkeypatch):
     monkeypatch.setitem(fake_run.PEOPLE, "test", "e")
     page = report.write_report(write_fake_run(tmp_path, size=48)).read_text(encoding="utf-8")
