@@ -3,6 +3,7 @@
 import re
 import subprocess
 
+import nbformat
 import pytest
 import yaml
 from conftest import ROOT
@@ -22,7 +23,7 @@ def built(tmp_path_factory):
     """The site, with a report that only says that it is one."""
     run = tmp_path_factory.mktemp("outputs") / "tiny"
     run.mkdir()
-    (run / "report.html").write_text("<h1>A report</h1>")
+    (run / "report.html").write_text('<main><h1>A report</h1><p id="slider"></main>')
     return site.build_site(run.with_name("site"), run, ROOT).parent
 
 
@@ -34,9 +35,42 @@ def test_every_page_is_there_and_says_what_its_source_says(built):
     own = [path.stem for path in (ROOT / "notebooks" / "pages").glob("*.md")]
     assert {f"notebooks/pages/{name}.html" for name in own} <= pages
     modules = [path.stem for path in site.PACKAGE.glob("*.py") if path.stem != "__init__"]
+    modules += ["measures/compare", "measures/mistakes"]
     assert {f"api/retina_utils/{name}.html" for name in modules} <= pages
+    contents = (built / "api" / "index.html").read_text()
+    assert all(f'href="retina_utils/{name}.html"' in contents for name in modules)
+    assert "Is B better than A? Two runs on the same test photographs" in contents
     assert "best Dice" in (built / "notebooks" / "pages" / "how_to_read.html").read_text()
-    assert "colab-badge" not in (built / "notebooks" / "01_data.html").read_text()
+    assert 'href="../report.html#slider"' in (built / "notebooks" / "05_visualize.html").read_text()
+
+
+def links_of(page):
+    return re.findall(r'<a [^>]*href="([^"#]+)', site.SCRIPT.sub("", page.read_text()))
+
+
+def test_every_page_has_a_way_back_and_links_to_pages(built):
+    """What is no page, such as a table, is linked to from a page of its own alone."""
+    first = built / "index.html"
+    for page in built.rglob("*.html"):
+        inside = [link for link in links_of(page) if not re.match("[a-z]+:", link)]
+        assert page == first or any((page.parent / link).resolve() == first for link in inside)
+        assert {link for link in inside if not link.endswith(".html")} <= {page.stem}
+    code = (built / "retina_utils" / "datasets" / "sources.toml.html").read_text()
+    assert "n_images" in code and 'href="sources.toml"' in code
+
+
+@pytest.mark.parametrize(("owner", "shown"), [("OWNER", False), ("you", True)])
+def test_colab_is_offered_where_somebody_has_the_repository(tmp_path, owner, shown):
+    address = f"https://colab.research.google.com/github/{owner}/eyes/blob/main/a.ipynb"
+    badge = f"[![Open in Colab](https://example.org/badge.svg)]({address})"
+    cells = [nbformat.v4.new_markdown_cell(f"# A\n\n{badge}\n\nText.")]
+    cells.append(nbformat.v4.new_code_cell(f"!git clone https://github.com/{owner}/eyes"))
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
+    site.write_page(tmp_path, "a.ipynb", tmp_path / "site")
+    page = (tmp_path / "site" / "a.html").read_text()
+    found = [words in page for words in ("Open in Colab", "clone", address)]
+    assert found == [shown] * 3
+    assert "Text." in page
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """The series as pages to read without installing: ``make site`` writes ``outputs/site``.
 
 Notebooks and Markdown lie in it where they lie in the repository, so that a link between them is
-the same link. What a page links to comes along as a page of its own, pictures as they are, and every
-page has a way back to the first. Nothing is loaded from a network. Here is what is gathered;
+the same link. What a page links to comes along as a page of its own, pictures as they are, and
+every page has a way back to the first. Nothing is loaded from a network. Here is what is gathered;
 notebooks are converted by nbconvert, the modules' docstrings by pdoc.
 """
 
@@ -129,8 +129,8 @@ def write_page(repository: Path, name: str, site: Path) -> list[str]:
     """Write one file as a page; the names of the others it links to."""
     source = PACKAGE / "show" / "site.md" if name == START else repository / name
     soup, linked = BeautifulSoup(as_html(source), "html.parser"), []
-    for mark in soup.find_all("a", class_="anchor-link") + soup.find_all("a", href=NOBODY):
-        mark.decompose()
+    for badge in soup.find_all("a", href=NOBODY):
+        badge.decompose()
     for picture in soup.find_all("img", src=re.compile("^https?:")):  # a badge: its words will do
         picture.replace_with(picture.get("alt", ""))
     for element in soup.find_all(["a", "img"]):
@@ -164,6 +164,8 @@ def write_page(repository: Path, name: str, site: Path) -> list[str]:
 
 def write_soup(path: Path, body: BeautifulSoup, title: str, home: str) -> None:
     """Write what a page says into the template of all pages."""
+    for mark in body.find_all("a", class_="anchor-link"):
+        mark.decompose()
     code = Markup(HtmlFormatter(style="default").get_style_defs(".highlight"))
     page = TEMPLATES.get_template("site.html.j2")
     write_text(path, page.render(title=title, body=Markup(body), code=code, home=home))

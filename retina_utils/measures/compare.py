@@ -12,7 +12,8 @@ from retina_utils.evaluate import Results, measure
 from retina_utils.intake.checks import digest
 from retina_utils.machine import runs
 
-FEWEST = 5  # people: with fewer, drawing them again shows only a handful of different samples
+FEWEST = 5  # people that an interval takes: fewer can be drawn again in too few ways
+TRUSTED = 10  # people from which it can be believed; below it is rough, and mostly too narrow
 COMPARED = ("dice", "precision", "recall", "auc")
 
 
@@ -63,7 +64,8 @@ class Comparison(NamedTuple):
         people, (a, b) = len(set(self.people)), self.runs
         words = f"{b} minus {a} on {len(self.photographs)} photographs of {people} people"
         if people >= FEWEST:
-            return f"{words}; the interval is over people"
+            rough = f", and rough: it takes {TRUSTED} to believe it" if people < TRUSTED else ""
+            return f"{words}; the interval is over people{rough}"
         return (
             f"{words}; no interval: it takes {FEWEST} people, for fewer can be drawn again in too "
             "few ways to say how another sample would come out"

@@ -25,7 +25,7 @@ from retina_utils.datasets.catalogue import photographs
 from retina_utils.evaluate import Case, Measured, Results, load_case, measure
 from retina_utils.machine import runs
 from retina_utils.machine.files import read_csv, read_json, sha256, write_text
-from retina_utils.measures.compare import FEWEST
+from retina_utils.measures.compare import FEWEST, TRUSTED
 from retina_utils.show import figures, pictures
 from retina_utils.show.pages import TEMPLATES, data_uri
 from retina_utils.show.tables import HEADINGS, WIDTHS, Table, as_text, mean_sd
@@ -274,5 +274,6 @@ WORDS = {
     "colours": pictures.ERROR_COLOURS,
     "resamples": metrics.RESAMPLES,
     "fewest": FEWEST,
+    "trusted": TRUSTED,
     "panel": PANEL,
 }
