@@ -413,16 +413,28 @@ def photograph_rows(jobs: Sequence[Job]) -> list[dict]:
 
 def promised(rows: Sequence[dict]) -> dict:
     """How far the expected Dice lay from the true one on cameras left out."""
-    misses = {}
+    cameras = {}
     for row in rows:
-        misses.setdefault(row["tested_on"], []).append(row["own_dice"] - row["expected_dice"])
-    pairs = np.array([(row["expected_dice"], row["own_dice"]) for row in rows])
+        cameras.setdefault(row["tested_on"], []).append((row["expected_dice"], row["own_dice"]))
+    misses = {name: np.diff(pairs)[:, 0] for name, pairs in cameras.items()}
+    pairs = np.concatenate([*cameras.values()])
     return {
         "margin": round(promise.margin(misses), 4),
         "covered": promise.covered(misses) if len(misses) > 2 else {},
-        "error": float(np.abs(pairs[:, 1] - pairs[:, 0]).mean()),
-        "rank_correlation": float(spearmanr(*pairs.T).statistic),
+        "error": float(np.abs(np.diff(pairs)).mean()),
+        "rank_correlation": rank_correlation(pairs),
+        "within": {name: rank_correlation(pairs) for name, pairs in cameras.items()},
     }
+
+
+def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """Spearman's, of three pairs or more; None of fewer, or where all are alike."""
+    found = spearmanr(*np.transpose(pairs)).statistic if len(pairs) > 2 else math.nan
+    return None if math.isnan(found) else float(found)
+
+
+def in_digits(correlation: float | None) -> str:
+    return "unknown" if correlation is None else f"{correlation:.2f}"
 
 
 def calibration_rows(jobs: Sequence[Job]) -> list[dict]:
@@ -451,9 +463,11 @@ def in_words(found: dict) -> str:
     held = (
         f"; intervals made from the other cameras hold the true one for {shares}" if shares else ""
     )
+    within = ", ".join(f"{card.title(k)} {in_digits(r)}" for k, r in found["within"].items())
     return (
         f"\nThe expected Dice is off by {found['error']:.3f} on average, its rank correlation with "
-        f"the true one is {found['rank_correlation']:.2f}{held}. A new camera's interval is "
+        f"the true one is {within} on photographs of one camera, "
+        f"{in_digits(found['rank_correlation'])} on all{held}. A new camera's interval is "
         f"±{found['margin']:.3f}.\n"
     )
 
