@@ -1,11 +1,13 @@
 """Figures are tested by what they hold, not by their looks."""
 
+import types
 import xml.etree.ElementTree as ET
 
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from IPython.core.formatters import DisplayFormatter
 from matplotlib.text import Text
 from PIL import Image
 
@@ -232,6 +234,17 @@ def test_saved_figures_are_identical_between_runs_and_carry_their_caption(tmp_pa
         assert round(image.info["dpi"][0]) == 200
     texts = "".join(ET.parse(one / "curves.svg").getroot().itertext())
     assert "Dice < 1 & more" in texts
+
+
+def test_a_notebook_keeps_the_caption_for_who_cannot_see_the_figure(tmp_path, case, monkeypatch):
+    shell = types.SimpleNamespace(display_formatter=DisplayFormatter())
+    monkeypatch.setattr(figures, "get_ipython", lambda: shell)
+    keep = figures.keep_in(tmp_path)
+    photograph = figures.plot_photograph(*case[1:2], case.vessels, case.fov)
+    for kind, fig in {"png": figures.plot_history(history(2)), "jpeg": photograph}.items():
+        keep(fig, kind, f"A {kind}.")
+        data, told = shell.display_formatter.format(fig)
+        assert f"image/{kind}" in data and told[f"image/{kind}"] == {"alt": f"A {kind}."}
 
 
 def test_losses_pull_as_steeply_as_their_derivative():

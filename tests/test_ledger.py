@@ -144,7 +144,7 @@ def test_scores_are_said_to_be_no_test_where_photographs_were_trained_on(weights
     clean = ledger.took_part(network, splits)
     assert clean.words == (
         "These weights were trained on tiny. None of these 4 test photographs or their people took "
-        "part in training, or chose threshold or recipe. Their camera took part: trained on."
+        "part in training, or chose threshold or recipe. Others of their camera were trained on."
     )
     assert clean.each["validation"][splits.validation[0].name] == "chose the threshold"
     swapped = splits._replace(test=[p._replace(split="test") for p in splits.train])

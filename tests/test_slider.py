@@ -175,7 +175,8 @@ def test_the_test_split_warns_before_a_choice(cases):
 
 
 def test_without_a_kernel_there_is_a_picture_and_a_sentence(cases):
-    bundle = ThresholdExplorer(cases, 0.5)._repr_mimebundle_()
+    bundle, told = ThresholdExplorer(cases, 0.5)._repr_mimebundle_()
+    assert cases[0].name in told["image/jpeg"]["alt"]
     with Image.open(io.BytesIO(base64.b64decode(bundle["image/jpeg"]))) as image:
         assert image.width > 400
     assert "3 validation photographs" in bundle["text/plain"]

@@ -243,7 +243,10 @@ def in_words(words: Sequence[str]) -> str:
         NONE: "Neither did their camera.",
         UNKNOWN: "Of their people and camera nothing is known.",
     }
-    cameras |= {f"camera {role}": f"Their camera took part: {role}." for role in ROLES}
+    were = {ROLES[0]: f"were {ROLES[0]}"}
+    cameras |= {
+        f"camera {role}": f"Others of their camera {were.get(role, role)}." for role in ROLES
+    }
     last = " ".join(cameras[word] for word in count)
     return f"None {of}{people} took part in training, or chose threshold or recipe. {last}"
 

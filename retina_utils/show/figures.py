@@ -42,14 +42,14 @@ def keep_in(run_dir: str | Path) -> Callable[..., None]:
     ``keep(figure, name, caption)`` writes ``figures/NAME.png`` (200 dpi) and ``.svg`` into the run
     folder, the caption in their metadata. The bytes are the same every time: no date, version or
     random identifier. From now on a notebook stores figures that hold photographs as JPEG and
-    charts as PNG, which keeps it small.
+    charts as PNG, which keeps it small, with the caption as text for who cannot see them.
     """
     plt.style.use(STYLE)
     if shell := get_ipython():
         plt.switch_backend(plt.get_backend())  # now, or it would bring its own formats later
         for kind in ("png", "jpeg"):
             shell.display_formatter.formatters[f"image/{kind}"].for_type(
-                Figure, lambda fig, kind=kind: encode(fig) if _kind(fig) == kind else None
+                Figure, lambda fig, kind=kind: _described(fig) if _kind(fig) == kind else None
             )
     return partial(_save, Path(run_dir) / "figures")
 
@@ -62,11 +62,17 @@ def encode(fig: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def _described(fig: Figure) -> tuple[bytes, dict]:
+    """The picture, and its caption where nbconvert looks for an ``alt``."""
+    return encode(fig), {"alt": fig.get_label()}
+
+
 def _kind(fig: Figure) -> str:
     return "jpeg" if any(ax.images for ax in fig.axes) else "png"
 
 
 def _save(folder: Path, fig: Figure, name: str, caption: str = "") -> None:
+    fig.set_label(caption)
     for kind, unwanted in {"png": ("Software",), "svg": ("Date", "Creator")}.items():
         metadata = {"Description": caption, **dict.fromkeys(unwanted)}
         fixed = plt.rc_context({"svg.hashsalt": name})

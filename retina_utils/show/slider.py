@@ -254,7 +254,7 @@ class ThresholdExplorer(widgets.VBox):
         """Show a line that a screen reader reads at once."""
         self.status.value = f'<span role="alert">{words}</span>'
 
-    def _repr_mimebundle_(self, **options) -> dict:
+    def _repr_mimebundle_(self, **options) -> tuple[dict, dict]:
         """The widget, and for readers without a kernel a figure with three thresholds."""
         with plt.ioff():
             fig = figures.plot_three_thresholds(self.case, figures.low_and_high(self.chosen))
@@ -262,7 +262,9 @@ class ThresholdExplorer(widgets.VBox):
         plt.close(fig)
         shown = photographs(len(self.cases), self.split)
         words = f"ThresholdExplorer: {shown}; needs a kernel"
-        return super()._repr_mimebundle_(**options) | {"image/jpeg": still, "text/plain": words}
+        bundle = super()._repr_mimebundle_(**options)
+        alt = f"{self.case.name} at a low, the chosen and a high threshold."
+        return bundle | {"image/jpeg": still, "text/plain": words}, {"image/jpeg": {"alt": alt}}
 
 
 def _button(words: str, tooltip: str, on_click: Callable[[], None]) -> widgets.Button:
