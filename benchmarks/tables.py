@@ -94,7 +94,7 @@ def home() -> list[dict]:
 
 def adapted() -> list[dict]:
     """Gain on a camera by the number of photographs given; in brackets the worst draw's."""
-    lines = defaultdict(list)
+    lines, counts = defaultdict(list), sorted({int(row["n"]) for row in rows("adapt")})
     for row in rows("adapt"):
         lines[row["camera"], row["start"], row["trained"]].append(row)
     table = []
@@ -104,10 +104,11 @@ def adapted() -> list[dict]:
         given = np.array([int(row["n"]) for row in draws])
         cells = {"tested on": title(camera), "as it comes": short(start.mean())}
         cells["weights"] = "trained" if trained == "yes" else "as they were"
-        for n in np.unique(given):
-            mean, worst = (short(f(gain[given == n]), sign="+") for f in (np.mean, np.min))
-            heading = f"with {n} photographs" if n == given.min() else f"with {n}"
-            cells[heading] = f"{mean} ({worst})".replace("+.000", ".000")
+        for n in counts:
+            heading = f"with {n} photographs" if n == counts[0] else f"with {n}"
+            found = gain[given == n]
+            both = (short(f(found), sign="+") for f in (np.mean, np.min)) if len(found) else ()
+            cells[heading] = "{} ({})".format(*both).replace("+.000", ".000") if len(found) else ""
         table.append(cells)
     return table
 
