@@ -132,7 +132,7 @@ def test_a_sentence_ends_once(tmp_path):
     files.write_json(run / "metrics.json", summary)
     runs.record(run, "04_evaluate", {"seed": 5}, {}, ["metrics.json", "metrics.csv"])
     page = report.write_report(run).read_text(encoding="utf-8")
-    assert "Their camera took part: trained on." in page and "trained on.." not in page
+    assert "Others of their camera were trained on." in page and "trained on.." not in page
 
 
 def test_a_single_photograph_has_no_column_that_would_be_empty(tmp_path, monkeypatch):
