@@ -191,16 +191,16 @@ def at_home():
 
 def adapting():
     """Sentences on ``make adapt``."""
-    change = [row["dice_after"] - row["dice_start"] for row in rows("adapt")]
-    kept = column(rows("adapt"), "kept")
-    across = found("notebooks/presets/pretrained.yaml", r"fov_diameter: (\d+)")
+    table = rows("adapt")
+    change = [row["dice_after"] - row["dice_start"] for row in table]
+    minutes = [max(1, round(row["seconds"] / 60)) for row in table]
     return {
         "adapt.csv": {
             "None of these {} lost": [len(change) if min(change) >= 0 else math.nan],
-            "; {} stayed as they were": [kept.count("start")],
+            "; {} stayed as they were": [column(table, "kept").count("start")],
+            "took {} to {} minutes on one CPU core": ends(minutes),
         },
         "commands/adapt.py": {"with more than {}, train": [adapt.MOST]},
-        "pretrained.yaml": {"every FOV {} pixels across": across},
     }
 
 
