@@ -85,7 +85,7 @@ def _candidate(brightness: np.ndarray, threshold: float) -> tuple[float, np.ndar
     """A FOV found at one threshold, and its quality; 0 is implausible.
 
     A circle that agrees with the bright region is best (above 2); then the region itself if it is
-    compact and sharply bounded (above 1); then a circle seen in part. Bars cut both off.
+    compact and sharply bounded (above 1); then a circle seen in part. Neither keeps a bar.
     """
     region = _largest_component(brightness > threshold)
     if region.mean() < SMALLEST_SHARE or min(np.ptp(np.nonzero(region), axis=1)) < 8:

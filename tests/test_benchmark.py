@@ -329,7 +329,7 @@ def test_a_corrected_file_makes_the_trainings_it_takes_part_in_anew(mine, monkey
     for part, expected in {
         "hrf/test/images": ["all"],
         "hrf/test/masks": ["all"],
-        "mine/test/second": ["fold 1", "fold 2", "all"],
+        "mine/test/second": ["all", "fold 1", "fold 2"],  # the longest first
     }.items():
         path = min((folder / "data" / part).glob("*.png"))
         before = path.read_bytes()
