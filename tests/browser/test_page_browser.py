@@ -272,6 +272,7 @@ def half_of(file) -> bytes:
 def spots() -> np.ndarray:
     """A dark page with letters on it: (H, W, 3) uint8."""
     page = np.full((300, 300, 3), 10, np.uint8)
+    page += np.arange(300, dtype=np.uint8)[:, None] % 50  # paper is not of one grey
     for y in range(20, 280, 40):
         page[y : y + 14, 20:280:2] = page[y : y + 14, 21:280:6] = 200
     return page
