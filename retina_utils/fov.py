@@ -127,8 +127,8 @@ def _within(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 def _fit_circle(outline: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, float]:
     """The circle most outline points (n, 2) agree on: its disc (H, W) bool, and its support.
 
-    RANSAC (Fischler and Bolles, 1981), refined by least squares until no point comes or goes. The
-    support is the share of the circle's visible arc that has an outline point nearby.
+    RANSAC (Fischler and Bolles, 1981), refined ten times by least squares over the points that are
+    near. The support is the share of the circle's visible arc that has an outline point nearby.
     """
     nothing = np.zeros(shape, bool), 0.0
     if len(outline) < 12:

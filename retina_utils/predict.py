@@ -68,19 +68,18 @@ def predict_image(
             f"expected {image.shape[:2]} and some inside"
         )
     options = {"batch_size": batch_size, "precision": precision}
-    if network.facts.get("learned_width"):
-        network = at_fitting_scale(network, image, fov, **options)
+    network = at_fitting_scale(network, image, fov, **options)
     return average_views(network, image, fov, FLIPS if flips else FLIPS[:1], **options)
 
 
 def at_fitting_scale(network: Network, image: np.ndarray, fov: np.ndarray, **options) -> Network:
     """The network with the diameter of the FOV at which vessels are as wide as those it learned.
 
-    For one whose facts tell that ``learned_width``, a share of the diameter it learned at; it looks
-    once or twice at the photograph to see how wide they are (:mod:`retina_utils.intake.scale`).
+    One whose facts tell that ``learned_width``, a share of the diameter it learned at, looks once
+    or twice to see how wide they are (:mod:`retina_utils.intake.scale`); another stays as it is.
     """
-    usual, learned = network.preparation.fov_diameter, network.facts["learned_width"]
-    for _ in range(LOOKS):
+    usual, learned = network.preparation.fov_diameter, network.facts.get("learned_width")
+    for _ in range(LOOKS if learned else 0):
         found = width_seen(network, image, fov, **options)
         diameter = scale.fitting_diameter(usual, learned, found, fov_diameter(fov))
         if abs(diameter / network.preparation.fov_diameter - 1) < scale.NEAR:

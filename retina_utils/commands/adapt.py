@@ -130,9 +130,7 @@ def adapt(
     gain, error = gain_of(np.subtract(list(map(calibration.cross_entropy, seen)), after), person)
     keeps = gain > 2 * error
     if cut == EXPECTED_DICE:  # then it moves thresholds, too
-        moved = [
-            dice_of(calibration.calibrated(h, fit), None) for h, fit in zip(seen, fits, strict=True)
-        ]
+        moved = [dice_of(calibration.calibrated(h, fit)) for h, fit in zip(seen, fits, strict=True)]
         keeps &= gain_of(np.subtract(moved, list(map(dice_of, seen))), person)[0] > 0
     steps.append(Step("calibration", "cross-entropy", after, gain, error, bool(keeps)))
     tell(line_of(steps[-1]))
@@ -154,8 +152,6 @@ def require_agreement(histograms: Sequence[metrics.Histogram]) -> None:
 
 def show(network: Network, sample: Sample) -> Shown:
     """A photograph with the scale at which the network sees it, to be found once."""
-    if not network.facts.get("learned_width"):
-        return Shown(sample, network.preparation.fov_diameter)
     network = at_fitting_scale(network, sample.image, sample.fov, **LOOKING)
     return Shown(sample, network.preparation.fov_diameter)
 
