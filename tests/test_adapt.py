@@ -124,6 +124,22 @@ def test_a_network_that_gives_each_photograph_its_own_threshold_keeps_that_where
     assert "calibration" in names(moved)
 
 
+def test_a_calibration_that_moves_own_thresholds_the_wrong_way_is_not_kept(monkeypatch):
+    def kept():
+        torch.manual_seed(0)
+        network = Network(build_model("unet", {"widths": [4, 8]}), Preparation(), 0.5)
+        network.facts["promise"] = 0.1
+        found = [told(0.5, seed) for seed in range(6)]
+        options = {"histograms": found, "tunes": False, "tell": lambda line: None}
+        return names(adapt.adapt(network, given(6), **options))
+
+    assert kept() == ["start", "calibration"]
+    moved = calibration.calibrated
+    wrong = calibration.Calibration(1.0, 6.0)
+    monkeypatch.setattr(calibration, "calibrated", lambda found, fit: moved(found, wrong))
+    assert kept() == ["start"]
+
+
 def test_a_calibration_moves_the_counts_of_a_histogram_and_loses_none():
     before = told(0.0, 3)
     after = calibration.calibrated(before, calibration.Calibration(1.0, 2.0))
