@@ -365,7 +365,8 @@ def table_row(trained_on: str, tested_on: str, counts: list[dict[str, int]]) -> 
     row |= {key: round(pooled[key], 4) for key in ("dice", "iou", "recall", "specificity")}
     row["auc"] = ""
     row |= {f"dice_{key}": round(each[key]["dice"], 4) for key in ("mean", "sd")}
-    return row | {"threshold": "", "best_dice": "", "own_dice": "", "took_part": ""}
+    row |= {"threshold": "", "best_dice": "", "own_dice": "", "took_part": ""}
+    return row | {"calibration_error": ""}
 
 
 def with_finding(row: dict, finds: Sequence[dict[str, float]]) -> dict:
@@ -379,8 +380,9 @@ def network_row(
 ) -> dict:
     """A line of photographs, each at the threshold of the network that it was shown to.
 
-    AUC and the best possible Dice are those of all histograms together; ``own_dice`` is theirs with
-    the threshold that belongs to each photograph, for which no annotation is needed.
+    AUC, calibration error and the best possible Dice are those of all histograms together;
+    ``own_dice`` is theirs with the threshold that belongs to each photograph, for which no
+    annotation is needed.
     """
     together = metrics.pool(histograms)
     counts = list(map(metrics.confusion_at, histograms, thresholds))
@@ -390,6 +392,7 @@ def network_row(
     own = [metrics.expect(h.vessel + h.background).threshold for h in histograms]
     own = metrics.scores(metrics.add_counts(map(metrics.confusion_at, histograms, own)))
     row |= {"best_dice": round(best, 4), "own_dice": round(own["dice"], 4)}
+    row["calibration_error"] = round(metrics.calibration_error(together), 4)
     return row | {"auc": round(metrics.roc_auc(together), 4)}
 
 

@@ -204,7 +204,7 @@ def provenance(device: str = "cpu") -> dict:
 
     used = choose_device(device)
     return {
-        "command": without_home(os.environ.get("RETINA_COMMAND", "run in Jupyter")),
+        "command": without_home(os.environ.get("RETINA_COMMAND", "run in Jupyter").strip()),
         "commit": _commit(),
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
