@@ -33,8 +33,9 @@ def test_hardly_any_vessel_has_no_width_and_changes_no_scale():
     [
         (0.01, 3000, 1024),
         (0.005, 3000, 2048),  # half as wide: twice the pixels
-        (0.001, 9000, 2048),  # and no more
-        (0.005, 1000, 1500),  # the photograph has no more to show
+        (0.003, 3000, 3413),  # a wide field
+        (0.001, 9000, 4096),  # and no more
+        (0.005, 500, 1500),  # thrice the photograph's own
         (0.04, 1000, 614),  # four times as wide: half of the way is half, and no less than 0.6
         (0.0144, 1000, 853),  # half of the way
         (0.005, 100, 614),
@@ -54,7 +55,7 @@ def test_cameras_are_learned_from_at_the_scale_at_which_vessels_are_as_wide_in_a
         return [scale.Drawn(width, native) for width in widths]
 
     cameras = {"near": drawn(0.012, 0.013), "wide": drawn(0.006, math.nan, 0.0065)}
-    cameras |= {"alike": drawn(0.0119), "small": drawn(0.006, native=1000), "bare": drawn(math.nan)}
+    cameras |= {"alike": drawn(0.0119), "small": drawn(0.006, native=500), "bare": drawn(math.nan)}
     found = scale.matching_diameters(1024, cameras)
     assert found == {"near": 1024, "wide": 2048, "alike": 1024, "small": 1500, "bare": 1024}
 

@@ -34,6 +34,7 @@ except ImportError as error:
 
 LARGEST_DIFFERENCE = 1e-3  # of a probability, from PyTorch's
 LARGEST_RESAMPLED = 0.1  # where a grey value beside it may be one off: .02 found
+WIDEST = 2048  # pixels across the FOV in the page: at once, in the memory a browser gives it
 # What the page has in common with `fov.py`, `predict.py`, `intake/scale.py` and `quality.py`.
 LIMITS = {
     "working_size": fov.WORKING_SIZE,
@@ -60,6 +61,7 @@ LIMITS = {
     "lowest": scale.LOWEST,
     "highest": scale.HIGHEST,
     "beyond": scale.BEYOND,
+    "widest": WIDEST,
 }
 WAYS = """A photograph and its field of view -> the probability of vessel for each pixel.
 image: (height, width, 3 or 4) uint8, red, green, blue; a fourth channel is not looked at.

@@ -15,8 +15,8 @@ from scipy.ndimage import distance_transform_edt
 
 WIDE = 0.97  # quantile of the distances to the edge
 FEWEST = 100  # pixels of vessel that a width is found in
-LOWEST, HIGHEST = 0.6, 2.0  # times the network's own diameter of the FOV
-BEYOND = 1.5  # times the photograph's own diameter: more pixels would only be blurred ones
+LOWEST, HIGHEST = 0.6, 4.0  # times the network's own diameter of the FOV
+BEYOND = 3.0  # times the photograph's own diameter
 NEAR = 0.1  # a scale nearer to another than this is no other
 
 
@@ -53,7 +53,7 @@ def matching_diameters(usual: int, cameras: Mapping[str, Sequence[Drawn]]) -> di
     """Pixels for each camera's FOV at which its vessels are as wide as those of the widest.
 
     That one has its FOV at ``usual``. Each is known by some annotated photographs. As below, no
-    photograph is enlarged to more than 1.5 times its own pixels, and a scale that is hardly
+    photograph is enlarged to more than 3 times its own pixels, and a scale that is hardly
     another stays the usual one.
     """
     widths = {name: typical([[d.width for d in drawn]]) for name, drawn in cameras.items()}
@@ -71,7 +71,7 @@ def fitting_diameter(usual: int, learned: float, found: float, native: int) -> i
     ``usual`` is what the network gives every photograph, at which it learned vessels ``learned``
     wide; ``found`` is the width in this photograph, both as shares of the diameter, and nan leaves
     all as it is. Enlarging costs time alone, making smaller loses the thinnest vessels: that goes
-    half of the way. No further than 0.6 to 2 times the usual, and no more than 1.5 times the
+    half of the way. No further than 0.6 to 4 times the usual, and no more than 3 times the
     photograph's own ``native`` pixels, but where the usual are more already.
     """
     if not (found > 0 and learned > 0):

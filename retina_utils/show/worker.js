@@ -51,18 +51,19 @@ async function predict(file, views, say) {
     fov: new ort.Tensor("bool", fov, [height, width]),
     views: number(times), fov_diameter: number(diameter),
   })).probability.data;
-  let diameter = facts.fov_diameter, seen;
+  let diameter = facts.fov_diameter, seen, small = false, fitting;
   // predict.py: at_fitting_scale. What a look has drawn at the right scale is not drawn again.
   for (let n = 0; facts.learned_width && n < facts.limits.looks; n++) {
     say("looking how wide the vessels are");
     seen = await look(diameter, 1);
-    const native = diameterOf(fov, width, height), found = widest(seen, width, height, native);
-    const fitting = fittingDiameter(found, native), near = Math.abs(fitting / diameter - 1) < facts.limits.near;
-    if (near) break;
+    const native = diameterOf(fov, width, height);
+    ({ fitting, small } = seenAt(widest(seen, width, height, native), native));
+    if (Math.abs(fitting / diameter - 1) < facts.limits.near) break;
     [diameter, seen] = [fitting, undefined];
   }
   say(views === 1 ? "in the network" : "in the network, four times");
   const probability = views === 1 && seen ? seen : await look(diameter, views);
+  if (small) flags.push("wide field seen too small (make predict sees it larger)");
   say("keeping the map");
   return { width, height, diameter, flags, ...(await kept(probability, fov, width, height)) };
 }
@@ -111,6 +112,13 @@ function fittingDiameter(found, native) {
   const ratio = learned / found;
   const factor = Math.min(Math.max(ratio > 1 ? ratio : Math.sqrt(ratio), lowest), highest);
   return rint(Math.min(usual * factor, Math.max(beyond * native, lowest * usual)));
+}
+
+// A browser's memory holds no more at once than limits.widest.
+function seenAt(found, native) {
+  const wanted = fittingDiameter(found, native);
+  const fitting = Math.min(wanted, Math.max(facts.limits.widest, facts.fov_diameter));
+  return { fitting, small: wanted > 1.25 * fitting };
 }
 
 // ---- what is kept ------------------------------------------------------------------------------

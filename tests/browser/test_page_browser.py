@@ -196,7 +196,9 @@ def test_the_scale_is_found_as_in_python(steps):
         for native in (300, 900, 3000):
             ours = scale.fitting_diameter(1024, 0.0118, found, native)
             told = page.evaluate("(all) => fittingDiameter(...all)", [found, native])
+            seen_at = page.evaluate("(all) => seenAt(...all)", [found, native])
             assert told == ours
+            assert seen_at == {"fitting": min(ours, 2048), "small": ours > 1.25 * 2048}
 
 
 def test_the_slider_decides_what_is_saved(opened, tmp_path):
