@@ -8,7 +8,8 @@ met. One view. Ten minutes on one core. Rows go to results/scales.csv.
 "wide": 36 pieces of STARE's photographs, 480 pixels each, side by side in one round field of view.
 Vessels are as thin in it as those of an ultra-wide camera, though they are no such camera's.
 The others: photographs made smaller, until so many pixels are left across the FOV ("soft": blurred
-there by a Gaussian of one pixel, and kept as a JPEG of quality 80); every second photograph.
+there by a Gaussian of one pixel, and kept as a JPEG of quality 80; "hazy": by one of three pixels,
+and at half of the contrast); every second photograph.
 """
 
 import sys
@@ -17,7 +18,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageEnhance, ImageFilter
 
 from retina_utils import metrics
 from retina_utils.checkpoint import load_network
@@ -36,6 +37,7 @@ COARSE = (
     ("hrf", 540, "sharp"),
     ("hrf", 540, "soft"),
     ("stare", 420, "sharp"),
+    ("stare", 650, "hazy"),
     ("chase_db1", 400, "sharp"),
     ("chase_db1", 450, "soft"),
 )
@@ -67,6 +69,8 @@ def smaller(sample: Sample, across: int, quality: str) -> Sample:
         Image.fromarray(a if a.ndim == 3 else a.astype(np.uint8) * 255).resize(size, Image.BOX)
         for a in (sample.image, sample.vessels, sample.fov)
     )
+    if quality == "hazy":
+        image = ImageEnhance.Contrast(image.filter(ImageFilter.GaussianBlur(3))).enhance(0.5)
     if quality == "soft":
         image.filter(ImageFilter.GaussianBlur(1)).save(kept := BytesIO(), "JPEG", quality=80)
         image = Image.open(kept)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from retina_utils.checkpoint import PRETRAINED, Network, save_network
 from retina_utils.datasets.catalogue import SOURCES
+from retina_utils.intake import scale
 from retina_utils.machine.files import read_json, render, write_text
 from retina_utils.machine.runs import provenance
 from retina_utils.models import count_parameters
@@ -70,6 +71,7 @@ def card_page(network: Network, path: Path) -> str:
         Path(__file__).with_name("card.md.j2"),
         card=card,
         network=network,
+        scale=scale,
         parameters=count_parameters(network.model),
         size=path.stat().st_size,
         name="pretrained" if path.resolve() == PRETRAINED else path.name,
