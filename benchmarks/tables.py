@@ -209,13 +209,13 @@ def longer() -> list[dict]:
 
 def limited() -> list[dict]:
     """How far the scale may be moved: small photographs, and a wide field."""
-    kinds = {"wide": "one round picture of 36 pieces"}
+    of = {"wide": "the usual"}
     return [
         {
             "made of": title(row["tested_on"]),
-            "what": kinds.get(row["pictures"], f"made smaller, {row['pictures']}"),
+            "what": row["pictures"],
             "its FOV, pixels across": row["across"],
-            "at most times the usual, or its own pixels": short(row["limit"], 1),
+            "limit": f"{short(row['limit'], 1)} × {of.get(row['pictures'], 'its own')}",
             "seen at": row["seen_at"],
             "Dice, own threshold": short(row["own_dice"]),
             "ROC-AUC": short(row["auc"]),
