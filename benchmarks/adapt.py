@@ -103,6 +103,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="cameras")
     parser.add_argument("--counts", nargs="+", type=int, default=COUNTS)
     parser.add_argument("--draws", type=int, default=DRAWS)
+    parser.add_argument("--first", type=int, default=0, help="the first of the draws")
     options = parser.parse_args()
     os.environ["RETINA_QUIET"] = "1"
     rows = read_csv(options.out) if options.out.exists() else []
@@ -118,7 +119,7 @@ def main() -> None:
         network = replace(network, facts=network.facts | {"cut": EXPECTED_DICE})  # as if in the box
         with np.load(folder / "histograms.npz") as arrays:
             histograms = {p.name: metrics.Histogram(*arrays[f"{camera}/{p.name}"]) for p in pairs}
-        for seed in range(options.draws):
+        for seed in range(options.first, options.draws):
             for n in options.counts:
                 row = {"camera": camera, "n": n, "draw": seed}
                 row |= {"trained": "yes" if options.tuning else "no", "start": network.sha256[:12]}
