@@ -47,7 +47,8 @@ def short(value: str | float, digits: int = 3, sign: str = "") -> str:
 def title(text: str) -> str:
     """A data set, or several, by the name without its explanation."""
     name = SOURCES[text].title if text in SOURCES else text
-    return re.sub(r" \(.*?\)", "", name).replace(" + ", " and ")
+    *others, last = re.sub(r" \(.*?\)", "", name).split(" + ")
+    return " and ".join([", ".join(others), last] if others else [last])
 
 
 def bold(text: str) -> str:
@@ -108,7 +109,7 @@ def home() -> list[dict]:
             "Dice per photograph": f"{short(row['dice_mean'])} ± {short(row['dice_sd'])}",
             "IoU": short(row["iou"]),
             "ROC-AUC": short(row["auc"], 4),
-            "threshold": row["threshold"],
+            "threshold": re.sub(r"\b0\.", ".", row["threshold"]),
         }
         for row in rows("home")
     ]

@@ -124,6 +124,7 @@ def left_out():
     held = [100 * promise["covered"][name] for name in ("chase_db1", "hrf", "stare")]
     return {
         "left_out.csv": {
+            "and was {}, {} and {} where": column(networks, "calibration_error"),
             "{} are found, and drawn {} % wider on HRF and {} % thinner on STARE": [
                 *(sum(finds) / len(finds), 100 * width["HRF"] - 100, 100 - 100 * width["STARE"])
             ],
@@ -165,12 +166,15 @@ def at_home():
     ill = [row["width"] for row in drawn if not row["photograph"].endswith("h")]
     return {
         "home.csv": {
-            "own folds ({}, {})": column(home, "dice", tested_on="HRF")[:2],
+            "own folds ({}, {})": column(alone, "dice", tested_on="HRF"),
+            "is {} on CHASE_DB1, {} on HRF and {} on STARE here": column(
+                both, "calibration_error", trained_on="CHASE"
+            ),
             "learned from {} photographs, the folds from {}.": [
                 *(column(home, "photographs", trained_on="CHASE_DB1, 5-fold")[0], folds * 4 / 5)
             ],
             "trained in {} to {} minutes": ends(whole(column(alone, "minutes"))),
-            "with both cameras together in {} to {},": ends(whole(column(both, "minutes"))),
+            "with all three together in {} to {},": ends(whole(column(both, "minutes"))),
         },
         "published.csv": {"such a count, {} (Little": [float(LITTLE["HRF"].split()[0])]},
         "trials.csv": {
