@@ -8,6 +8,7 @@ a change. Three to six minutes a row on one core. cameras.md reads the rows.
 """
 
 import csv
+import os
 import sys
 import tempfile
 from dataclasses import replace
@@ -130,6 +131,7 @@ def try_change(networks: Path, camera: str, change: str, folder: Path) -> dict:
 
 
 if __name__ == "__main__":
+    os.environ["RETINA_QUIET"] = "1"
     networks, camera, *changes = sys.argv[1:]
     for change in changes or [*CHANGES, *MORE]:
         with tempfile.TemporaryDirectory() as folder:
