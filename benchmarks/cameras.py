@@ -30,6 +30,7 @@ from retina_utils.predict import predict_image
 ROOT = Path(__file__).parent.parent
 ROWS = ROOT / "benchmarks" / "results" / "cameras.csv"
 EPOCHS = {"chase_db1": 4, "hrf": 3, "stare": 6}
+FIELDS = ("recipe", "change", "tested_on", "dice", "own_dice", "best_dice", "auc")
 BEFORE = {"unsharp": 0.15, "squeezed": 0.0}  # what "cameras" was when all but MORE were tried
 
 
@@ -135,7 +136,8 @@ if __name__ == "__main__":
     networks, camera, *changes = sys.argv[1:]
     for change in changes or [*CHANGES, *MORE]:
         with tempfile.TemporaryDirectory() as folder:
-            row = {"change": change} | try_change(Path(networks), camera, change, Path(folder))
+            row = {"recipe": "today", "change": change}
+            row |= try_change(Path(networks), camera, change, Path(folder))
         with ROWS.open("a", newline="") as file:
-            csv.DictWriter(file, row).writerow(row)
+            csv.DictWriter(file, FIELDS).writerow(row)
         print(row, flush=True)
