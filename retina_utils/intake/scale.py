@@ -70,8 +70,8 @@ def fitting_diameter(usual: int, learned: float, found: float, native: int) -> i
 
     ``usual`` is what the network gives every photograph, at which it learned vessels ``learned``
     wide; ``found`` is the width in this photograph, both as shares of the diameter, and nan leaves
-    all as it is. Enlarging hardly costs but time, making smaller loses the thinnest vessels: that goes
-    half of the way. No further than 0.6 to 4 times the usual, and no more than 3 times the
+    all as it is. Enlarging costs little but time, making smaller loses the thinnest vessels: that
+    goes half of the way. No further than 0.6 to 4 times the usual, and no more than 3 times the
     photograph's own ``native`` pixels, but where the usual are more already.
     """
     if not (found > 0 and learned > 0):
